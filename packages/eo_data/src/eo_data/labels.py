@@ -1,0 +1,64 @@
+"""Labels: a source's class raster as class indexes on the image's grid."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.errors import RasterioError
+
+from eo_data.errors import DataRefused
+from eo_data.rasters import open_tiff
+from eo_data.usecase import IGNORE, DataSection
+
+LABEL_FILE: Final = "label.tif"
+
+
+def class_indexes(values: NDArray[Any], data: DataSection, nodata: float | None = None) -> NDArray[np.uint8]:
+    """Label values `[H, W]` as class indexes (uint8), 255 where they are ignored, NaN or the file's nodata.
+
+    Raises:
+        DataRefused: If a value stands for no class; all such values are named.
+    """
+    result = np.full(values.shape, IGNORE, dtype=np.uint8)
+    known = np.isin(values, data.ignore_label_values)
+    if values.dtype.kind == "f":
+        known |= ~np.isfinite(values)
+    for index, definition in enumerate(data.classes):
+        hit = np.isin(values, definition.label_values)
+        result[hit] = index
+        known |= hit
+    if nodata is not None:
+        missing = values == nodata
+        result[missing] = IGNORE
+        known |= missing
+    if not known.all():
+        strange = ", ".join(f"{value:g}" for value in np.unique(values[~known])[:5])
+        raise DataRefused(
+            f"label values {strange} stand for no class", where="label", fix="Add them to the use case's classes"
+        )
+    return result
+
+
+def read_label(source: str, data: DataSection, where: str) -> NDArray[np.uint8]:
+    """A label file as class indexes `[H, W]`, uint8, 255 where it is not scored.
+
+    Raises:
+        DataRefused: If it is no readable one-band GeoTIFF or holds a value that stands for no class.
+    """
+    with open_tiff(source, where) as dataset:
+        if dataset.count != 1:
+            raise DataRefused(
+                f"a label has one band, this one has {dataset.count}", where=where, fix="Keep the classes"
+            )
+        try:
+            values = dataset.read(1)
+        except RasterioError as error:
+            raise DataRefused(
+                "the label cannot be decoded: the file is truncated or damaged", where=where, fix="Fetch it again"
+            ) from error
+        try:
+            return class_indexes(values, data, dataset.nodata)
+        except DataRefused as error:
+            raise DataRefused(error.what, where=where, fix=error.fix) from error

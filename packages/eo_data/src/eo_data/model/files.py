@@ -1,0 +1,131 @@
+"""A model version's two files, fetched from the registry and checked before anyone loads them."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from eo_data.digests import sha256
+from eo_data.errors import DataRefused, TemporaryFailure, UsageError
+from eo_data.model.description import ModelDescription
+from eo_data.model.ledger import Ledger
+from eo_data.store import Store
+
+GRAPH_FILE: Final = "model.onnx"
+DESCRIPTION_FILE: Final = "model.json"
+GRAPH_TAG: Final = "terraloop.model.sha256"
+DESCRIPTION_TAG: Final = "terraloop.description.sha256"
+_VERSION_URI = re.compile(r"^models:/([A-Za-z0-9._-]+)(?:/(\d+)|@([a-z]+))$")
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """A registered version with its verified files.
+
+    Attributes:
+        name: The registered model.
+        version: Its version.
+        run: The MLflow run that made it.
+        graph: The bytes of `model.onnx`.
+        description: `model.json`.
+        description_digest: sha256 of `model.json`.
+    """
+
+    name: str
+    version: int
+    run: str
+    graph: bytes
+    description: ModelDescription
+    description_digest: str
+
+    @property
+    def digest(self) -> str:
+        """The model digest: sha256 of `model.onnx`."""
+        return sha256(self.graph)
+
+    @property
+    def uri(self) -> str:
+        """`models:/<name>/<version>`."""
+        return f"models:/{self.name}/{self.version}"
+
+    @property
+    def label(self) -> str:
+        """`<name>/<version>`, as in the `Terraloop-Model` header."""
+        return f"{self.name}/{self.version}"
+
+
+def parse_model_uri(uri: str, store: Store | None = None) -> tuple[str, int]:
+    """Name and version of `models:/NAME/3`, or of `models:/NAME@champion` and `@previous` by the ledger.
+
+    Raises:
+        UsageError: If it is no such URI.
+        DataRefused: If the ledger has no such entry yet.
+    """
+    match = _VERSION_URI.match(uri)
+    if match is None:
+        raise UsageError(
+            "this is no model version", where=uri, fix="Give models:/NAME/VERSION or models:/NAME@champion"
+        )
+    name, version, alias = match.groups()
+    if version is not None:
+        return name, int(version)
+    if alias not in {"champion", "previous"} or store is None:
+        raise UsageError(
+            f"the alias '{alias}' is not kept here", where=uri, fix="Use @champion, @previous or a version"
+        )
+    ledger = Ledger(store, name)
+    entry = ledger.champion() if alias == "champion" else ledger.previous()
+    if entry is None:
+        raise DataRefused(f"the ledger of '{name}' has no {alias} yet", where=uri, fix="Run train and promote first")
+    return name, entry.version
+
+
+def fetch_model(uri: str, store: Store | None = None) -> ModelFiles:
+    """Fetch a version's two files from the registry that `MLFLOW_TRACKING_URI` names and check their digests.
+
+    Only `model.onnx` and `model.json` are read: never a pickle, never code.
+
+    Args:
+        uri: `models:/NAME/VERSION`, or `@champion` and `@previous` where a store is given.
+        store: The store whose ledger resolves `@champion`.
+
+    Raises:
+        DataRefused: If there is no such version, a file is missing, or a digest differs from its tag or the ledger.
+        TemporaryFailure: If the registry does not answer.
+    """
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    name, version = parse_model_uri(uri, store)
+    client = mlflow.MlflowClient()
+    try:
+        registered = client.get_model_version(name, str(version))
+        root = client.get_model_version_download_uri(name, str(version))
+        with tempfile.TemporaryDirectory(prefix="terraloop-model-") as folder:
+            graph, text = (
+                Path(mlflow.artifacts.download_artifacts(artifact_uri=f"{root}/{file}", dst_path=folder)).read_bytes()
+                for file in (GRAPH_FILE, DESCRIPTION_FILE)
+            )
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            raise DataRefused("there is no such model version", where=uri, fix="List them in MLflow's UI") from error
+        raise TemporaryFailure(
+            f"the registry did not answer ({str(error).splitlines()[0][:200]})",
+            where=os.environ.get("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_URI"),
+            fix="Check that MLflow is running and MLFLOW_TRACKING_URI is right",
+        ) from error
+    except OSError as error:
+        raise DataRefused(f"a file of the version cannot be read ({error})", where=uri) from error
+    expected = {GRAPH_TAG: sha256(graph), DESCRIPTION_TAG: sha256(text)}
+    for tag, found in expected.items():
+        if registered.tags.get(tag) != found:
+            raise DataRefused(
+                f"the file's sha256 {found[:12]} is not the one in tag {tag}",
+                where=uri,
+                fix="The artifact was changed after registration: register the version again",
+            )
+    return ModelFiles(name, version, registered.run_id or "", graph, ModelDescription.from_bytes(text), sha256(text))

@@ -1,0 +1,138 @@
+"""Radiometry (design 4.6): sensor values to reflectance x 10000, offset removed; one rule for chips and requests.
+
+What decides, first found: the STAC item (`raster:scale` and `raster:offset`, else its processing baseline),
+the file's GDAL scale and offset, what the request says, the use case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eo_data.errors import DataRefused, UsageError
+from eo_data.usecase import Reflectance
+
+UNIT: Final = 10000.0
+"""Reflectance 1.0 in the unit that chips, requests and models share."""
+
+BASELINE_WITH_OFFSET: Final = 4.0
+"""Sentinel-2 processing baselines from 04.00 on add 1000 to every digital number (ESA, 2022-01-25)."""
+
+
+@dataclass(frozen=True)
+class Radiometry:
+    """One rule: reflectance = value * scale + offset, the same for all bands, and who said so.
+
+    Attributes:
+        scale: Reflectance per unit of the sensor's values.
+        offset: Added after scaling, in reflectance.
+        nodata: The sensor value without data; None where there is none (NaN never is data).
+        source: `stac`, `stac-baseline`, `gdal`, `request` or `usecase`.
+    """
+
+    scale: float
+    offset: float
+    nodata: float | None
+    source: str
+
+    def __post_init__(self) -> None:
+        """Refuse a rule that cannot be meant."""
+        if not (np.isfinite(self.scale) and self.scale > 0 and np.isfinite(self.offset)):
+            raise DataRefused(
+                f"scale {self.scale:g} and offset {self.offset:g} are no radiometry",
+                where=self.source,
+                fix="Scale must be a positive number, offset a number",
+            )
+
+    def __str__(self) -> str:
+        """As in the `Terraloop-Radiometry` header: `scale=0.0001 offset=-0.1 (stac)`."""
+        return f"scale={self.scale:g} offset={self.offset:g} ({self.source})"
+
+    def reflectance(self, values: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Sensor values `[bands, ...]` to reflectance x 10000 (float32) and where all bands have data.
+
+        Pixels without data in any band are 0 in every band of the result.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            gain = np.float32(round(self.scale * UNIT, 9))
+            shift = np.float32(round(self.offset * UNIT, 6))
+            result = values.astype(np.float32) * gain + shift
+        missing: NDArray[np.bool_] = ~np.isfinite(result)  # NaN and infinity, and what overflows only here
+        if self.nodata is not None and np.isfinite(self.nodata):
+            missing |= values == self.nodata
+        valid: NDArray[np.bool_] = np.logical_not(np.logical_or.reduce(missing, axis=0))
+        return np.where(valid, result, np.float32(0)), valid
+
+
+def choose_radiometry(
+    default: Reflectance,
+    *,
+    asset: dict[str, Any] | None = None,
+    properties: dict[str, Any] | None = None,
+    scales: Sequence[float] = (),
+    offsets: Sequence[float] = (),
+    nodata: float | None = None,
+    request: tuple[float | None, float | None] = (None, None),
+) -> Radiometry:
+    """The rule for a raster by design 4.6.
+
+    Args:
+        default: The use case's own.
+        asset: The STAC asset's fields, where there is an item.
+        properties: The STAC item's properties, where there is one.
+        scales: GDAL's scale per band that is read; all 1 with offsets all 0 says nothing.
+        offsets: GDAL's offset per band that is read.
+        nodata: The file's nodata value.
+        request: Scale and offset that the request states.
+
+    Raises:
+        DataRefused: If bands that are read differ in scale or offset, or the rule is impossible.
+        UsageError: If a request states an offset without a scale.
+    """
+    missing = default.nodata if nodata is None else nodata
+    stated = _from_stac(asset or {}, properties or {}, default)
+    if stated is not None:
+        return Radiometry(*stated[:2], nodata=missing, source=stated[2])
+    pairs = set(zip(scales, offsets, strict=True))
+    if pairs - {(1.0, 0.0)}:
+        if len(pairs) > 1:
+            raise DataRefused(
+                "the bands differ in their GDAL scale or offset", where="image", fix="Write one scale and offset"
+            )
+        scale, offset = pairs.pop()
+        return Radiometry(scale, offset, missing, "gdal")
+    scale_said, offset_said = request
+    if scale_said is not None:
+        return Radiometry(scale_said, offset_said or 0.0, missing, "request")
+    if offset_said is not None:
+        raise UsageError("an offset without a scale", where="offset", fix="Give both, such as scale=0.0001&offset=-0.1")
+    return Radiometry(default.scale, default.offset, missing, "usecase")
+
+
+def _from_stac(
+    asset: dict[str, Any], properties: dict[str, Any], default: Reflectance
+) -> tuple[float, float, str] | None:
+    """Scale and offset that an item states, and how; None where it says nothing."""
+    blocks = [asset, *(asset.get("bands") or []), *(asset.get("raster:bands") or [])]
+    pairs = {
+        (float(scale), float(block.get("raster:offset", block.get("offset", 0.0)) or 0.0))
+        for block in blocks
+        if (scale := block.get("raster:scale", block.get("scale"))) is not None
+    }
+    if len(pairs) > 1:
+        raise DataRefused(
+            "the item's bands differ in raster:scale or raster:offset", where="item", fix="Split them into scenes"
+        )
+    if pairs:
+        return (*pairs.pop(), "stac")
+    baseline = str(properties.get("s2:processing_baseline", properties.get("processing:version", "")))
+    try:
+        number = float(baseline)
+    except ValueError:
+        return None
+    with_offset = number >= BASELINE_WITH_OFFSET and number < 99  # 99.99 marks test and reprocessed products
+    return (default.scale, default.offset - (0.1 if with_offset else 0.0), "stac-baseline")

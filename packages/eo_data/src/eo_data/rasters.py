@@ -1,0 +1,191 @@
+"""Reading image rasters: bands by name, values as reflectance x 10000, and where there is data."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from affine import Affine
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
+from rasterio.io import MemoryFile
+from rasterio.windows import Window
+
+from eo_data.bands import band_indexes
+from eo_data.errors import DataRefused
+from eo_data.radiometry import Radiometry, choose_radiometry
+from eo_data.tiling import Pixels, Valid
+from eo_data.usecase import DataSection
+
+
+@dataclass(frozen=True)
+class ImageRaster:
+    """An open image, read window by window.
+
+    Attributes:
+        where: What it is called in messages.
+        shape: Height and width, pixels.
+        crs: Its CRS as the file states it (rasterio's); None where it states none.
+        transform: Its transform; None where it has none (the identity counts as none).
+        radiometry: The rule that takes its values to reflectance.
+        indexes: The band numbers that are read, in the model's order.
+    """
+
+    where: str
+    shape: tuple[int, int]
+    crs: Any
+    transform: Affine | None
+    radiometry: Radiometry
+    indexes: tuple[int, ...]
+    _source: Any
+
+    @property
+    def geobox(self) -> GeoBox | None:
+        """Its grid; None where it has no CRS."""
+        return geobox_of(self._source)
+
+    def read(self, top: int, left: int, height: int, width: int) -> tuple[Pixels, Valid]:
+        """A window's reflectance x 10000 `[bands, h, w]` (float32) and where all bands have data `[h, w]`.
+
+        Raises:
+            DataRefused: If the file's blocks cannot be decoded (truncated or damaged).
+        """
+        return self.radiometry.reflectance(self.values(top, left, height, width))
+
+    def values(self, top: int, left: int, height: int, width: int) -> NDArray[Any]:
+        """A window's values as they stand in the file, `[bands, h, w]`.
+
+        Raises:
+            DataRefused: If the file's blocks cannot be decoded.
+        """
+        try:
+            values: NDArray[Any] = self._source.read(list(self.indexes), window=Window(left, top, width, height))
+        except (RasterioError, MemoryError) as error:
+            raise DataRefused(
+                "the pixels cannot be decoded: the file is truncated or damaged",
+                where=self.where,
+                fix="Fetch or write the file again",
+            ) from error
+        return values
+
+    def read_all(self) -> tuple[Pixels, Valid]:
+        """The whole raster, as `read`."""
+        return self.read(0, 0, *self.shape)
+
+
+@contextmanager
+def open_tiff(source: str | bytes, where: str) -> Iterator[Any]:
+    """Open a GeoTIFF, from a path or from its bytes, with rasterio; the driver is GTiff, never another.
+
+    Raises:
+        DataRefused: If it is no readable GeoTIFF.
+    """
+    with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        try:
+            if isinstance(source, bytes):
+                with MemoryFile(source) as memory, memory.open(driver="GTiff") as dataset:
+                    yield dataset
+            else:
+                with rasterio.open(source, driver="GTiff") as dataset:
+                    yield dataset
+        except RasterioIOError as error:
+            what = "the TIFF is truncated or damaged" if _looks_like_tiff(source) else "this is no GeoTIFF"
+            raise DataRefused(what, where=where, fix="Give a TIFF file that `rio info` can open") from error
+
+
+@contextmanager
+def open_image(
+    source: str | bytes,
+    data: DataSection,
+    *,
+    where: str,
+    asset: dict[str, Any] | None = None,
+    properties: dict[str, Any] | None = None,
+    request: tuple[float | None, float | None] = (None, None),
+    bands: tuple[str | None, ...] | None = None,
+) -> Iterator[ImageRaster]:
+    """Open an image of a use case: its input bands found by name, its radiometry chosen by design 4.6.
+
+    Args:
+        source: A path that rasterio opens, or the bytes of a TIFF.
+        data: The use case's data section.
+        where: What the image is called in messages.
+        asset: The STAC asset's fields, where there is an item.
+        properties: The STAC item's properties, where there is one.
+        request: Scale and offset that a request states.
+        bands: Names of the file's bands in their order, in place of its own descriptions.
+
+    Raises:
+        DataRefused: If it is no readable GeoTIFF, a band is missing, or its radiometry is impossible.
+    """
+    with open_tiff(source, where) as dataset:
+        names = tuple(dataset.descriptions) if bands is None else bands
+        if len(names) != dataset.count:
+            raise DataRefused(
+                f"{len(names)} band names for {dataset.count} bands", where=where, fix="Name each band once"
+            )
+        if dataset.dtypes[0].startswith("complex"):
+            raise DataRefused("complex values are no reflectance", where=where, fix="Give real values")
+        indexes = band_indexes(names, data.bands, data.input_bands, where)
+        yield ImageRaster(
+            where=where,
+            shape=(dataset.height, dataset.width),
+            crs=dataset.crs,
+            transform=None if dataset.transform == Affine.identity() else dataset.transform,
+            radiometry=choose_radiometry(
+                data.reflectance,
+                asset=asset,
+                properties=properties,
+                scales=[dataset.scales[i - 1] for i in indexes],
+                offsets=[dataset.offsets[i - 1] for i in indexes],
+                nodata=dataset.nodata,
+                request=request,
+            ),
+            indexes=indexes,
+            _source=dataset,
+        )
+
+
+def _looks_like_tiff(source: str | bytes) -> bool:
+    """Whether the first bytes are those of a TIFF or BigTIFF."""
+    if isinstance(source, str):
+        try:
+            with Path(source).open("rb") as stream:
+                head = stream.read(4)
+        except OSError:
+            return False
+    else:
+        head = source[:4]
+    return head in {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}
+
+
+def geobox_of(dataset: Any) -> GeoBox | None:
+    """The grid of an open rasterio dataset; None without a CRS."""
+    if dataset.crs is None:
+        return None
+    return GeoBox((dataset.height, dataset.width), dataset.transform, dataset.crs.to_wkt())
+
+
+def same_grid(first: Any, second: Any) -> str | None:
+    """How the grids of two open rasterio datasets differ, in words; None where they are the same.
+
+    Transforms may differ by a thousandth of a pixel: writers round.
+    """
+    if (first.height, first.width) != (second.height, second.width):
+        return f"size {second.height} x {second.width}, the image has {first.height} x {first.width}"
+    if first.crs != second.crs:
+        return f"CRS {second.crs or 'none'}, the image has {first.crs or 'none'}"
+    shift = ~first.transform @ second.transform
+    corners = [shift @ (x, y) for x in (0, first.width) for y in (0, first.height)]
+    wanted = [(x, y) for x in (0, first.width) for y in (0, first.height)]
+    if np.abs(np.subtract(corners, wanted)).max() > 1e-3:
+        return "a shifted or scaled grid"
+    return None

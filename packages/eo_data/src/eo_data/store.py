@@ -1,0 +1,175 @@
+"""The store (design 4.2): one root, `file://` or `s3://`, objects written once and never edited.
+
+Every write is put-if-absent and atomic: a reader sees the whole object or nothing, also when the writer is
+killed. What consists of several objects is written objects first, manifest last; readers look for manifests.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError, GenericError
+from obstore.store import LocalStore, S3Store
+
+from eo_data.digests import canonical_json
+from eo_data.errors import DataRefused, TemporaryFailure, UsageError
+
+
+def as_uri(path_or_uri: str) -> str:
+    """A URI as it is; a plain path as an absolute `file://` URI, relative to the working directory."""
+    if "://" in path_or_uri:
+        return path_or_uri.rstrip("/")
+    return Path(path_or_uri).expanduser().resolve().as_uri()
+
+
+def local_path(uri: str) -> Path:
+    """The path of a `file://` URI or plain path.
+
+    Raises:
+        UsageError: If the URI has another scheme.
+    """
+    parts = urlsplit(as_uri(uri))
+    if parts.scheme != "file":
+        raise UsageError(f"'{parts.scheme}://' cannot be read here", where=uri, fix="Give a file:// URI or a path")
+    return Path(unquote(parts.path))
+
+
+class Store:
+    """A root of objects, addressed by keys such as `batches/1f.json` or by full URIs.
+
+    Args:
+        uri: `file:///folder`, `s3://bucket[/prefix]` or a plain path. The folder is made if it is not there.
+
+    Raises:
+        UsageError: If the scheme is not one of these.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self.uri = as_uri(uri)
+        scheme = urlsplit(self.uri).scheme
+        self._objects: LocalStore | S3Store
+        if scheme == "file":
+            root = local_path(self.uri)
+            try:
+                root.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise UsageError(
+                    f"the store's folder cannot be made ({error.strerror})",
+                    where=self.uri,
+                    fix="Choose another --store",
+                ) from error
+            self._objects = LocalStore(root)
+        elif scheme == "s3":
+            self._objects = S3Store.from_url(self.uri)
+        else:
+            raise UsageError(f"'{scheme}://' is no store", where=self.uri, fix="Use file:// or s3://")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Store) and other.uri == self.uri
+
+    def __hash__(self) -> int:
+        return hash(self.uri)
+
+    def resolve(self, key: str) -> str:
+        """The full URI of a key."""
+        return f"{self.uri}/{key}"
+
+    def key(self, uri: str) -> str:
+        """The key of a full URI, or a key as it is.
+
+        Raises:
+            UsageError: If the URI lies outside this store.
+        """
+        if "://" not in uri and not uri.startswith(("/", "./", "../")):
+            return uri.rstrip("/")
+        full = as_uri(uri)
+        if not full.startswith(self.uri + "/"):
+            raise UsageError("this URI lies outside the store", where=uri, fix=f"Give a URI under {self.uri}")
+        return full[len(self.uri) + 1 :]
+
+    def exists(self, key: str) -> bool:
+        """Whether an object is there."""
+        try:
+            obstore.head(self._objects, key)
+        except FileNotFoundError:
+            return False
+        except GenericError as error:
+            raise self._unreachable(key, error) from error
+        return True
+
+    def get(self, key: str) -> bytes:
+        """An object's bytes.
+
+        Raises:
+            DataRefused: If it is not there.
+            TemporaryFailure: If the store is out of reach.
+        """
+        try:
+            return bytes(obstore.get(self._objects, key).bytes())
+        except FileNotFoundError as error:
+            raise DataRefused(
+                "there is no such object", where=self.resolve(key), fix="Run the step that makes it first"
+            ) from error
+        except GenericError as error:
+            raise self._unreachable(key, error) from error
+
+    def put_new(self, key: str, data: bytes | Path) -> bool:
+        """Write an object unless it is there; returns whether it was written.
+
+        Args:
+            key: Where.
+            data: The bytes, or a local file whose bytes they are.
+        """
+        try:
+            obstore.put(self._objects, key, data, mode="create", use_multipart=False)
+        except AlreadyExistsError:
+            return False
+        except GenericError as error:
+            raise self._unreachable(key, error) from error
+        return True
+
+    def list(self, prefix: str) -> list[str]:
+        """The keys under a prefix (whole path segments), sorted."""
+        try:
+            return sorted(
+                str(entry["path"]) for chunk in obstore.list(self._objects, prefix.rstrip("/")) for entry in chunk
+            )
+        except FileNotFoundError:
+            return []
+        except BaseError as error:
+            raise self._unreachable(prefix, error) from error
+
+    def get_json(self, key: str) -> dict[str, Any]:
+        """An object that is one JSON object.
+
+        Raises:
+            DataRefused: If it is not there or no JSON object.
+        """
+        try:
+            value = json.loads(self.get(key))
+        except ValueError as error:
+            raise DataRefused(f"this is no JSON ({error})", where=self.resolve(key)) from error
+        if not isinstance(value, dict):
+            raise DataRefused("this is no JSON object", where=self.resolve(key))
+        return value
+
+    def put_json_new(self, key: str, value: dict[str, Any]) -> bool:
+        """Write a JSON object (canonical form) unless it is there; returns whether it was written."""
+        return self.put_new(key, canonical_json(value))
+
+    def raster_path(self, key: str) -> str:
+        """What rasterio opens: a path for `file://`, `/vsis3/...` for `s3://`."""
+        if self.uri.startswith("file://"):
+            return str(local_path(self.uri) / key)
+        return f"/vsis3/{self.uri.removeprefix('s3://')}/{key}"
+
+    def _unreachable(self, key: str, error: Exception) -> TemporaryFailure:
+        return TemporaryFailure(
+            f"the store did not answer ({str(error).splitlines()[0][:200]})",
+            where=self.resolve(key),
+            fix="Check that it is running and reachable, then run the step again",
+        )

@@ -1,0 +1,169 @@
+"""The tile plan with halo and blending: how a raster of any size goes through a model of fixed tile size.
+
+Endpoint, batch prediction and evaluation share it. NumPy alone; the model is a callable. Rows stream:
+a band of tiles is read, predicted and blended, and the rows that no later tile touches are handed on, so that
+memory depends on the raster's width and the tile, never on its height.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Pixels = NDArray[np.float32]
+Valid = NDArray[np.bool_]
+ReadWindow = Callable[[int, int, int, int], tuple[Pixels, Valid]]
+"""`read(top, left, height, width)` inside the raster -> reflectance `[bands, h, w]` and valid `[h, w]`."""
+Predict = Callable[[Pixels], Pixels]
+"""Tiles `[n, bands, tile, tile]` -> probabilities `[n, classes, tile, tile]`."""
+
+
+@dataclass(frozen=True)
+class TilePlan:
+    """Square tiles whose cores cover a raster.
+
+    Attributes:
+        tile: Side of what the model sees, pixels.
+        halo: Context at each side that is seen and then thrown away, pixels.
+        blend: Overlap of neighbouring cores, over which they are blended linearly, pixels.
+    """
+
+    tile: int = 256
+    halo: int = 32
+    blend: int = 16
+
+    def __post_init__(self) -> None:
+        """Refuse a plan whose tiles do not advance."""
+        if min(self.tile, self.halo + 1, self.blend + 1) < 1 or self.step < 1:
+            raise ValueError(f"tile {self.tile} is too small for halo {self.halo} and blend {self.blend}")
+
+    @property
+    def core(self) -> int:
+        """Side of the part of a tile that enters the result."""
+        return self.tile - 2 * self.halo
+
+    @property
+    def step(self) -> int:
+        """Distance from one tile to the next."""
+        return self.core - self.blend
+
+    def starts(self, length: int) -> list[int]:
+        """Where the cores begin along an axis: from 0, until the last reaches the end."""
+        count = max(1, -(-(length - self.blend) // self.step))
+        return [index * self.step for index in range(count)]
+
+    def weights(self) -> Pixels:
+        """Weight of each pixel of a core, `[core, core]`: 1 inside, a linear ramp over the blended margin."""
+        distance = np.minimum(np.arange(self.core), np.arange(self.core)[::-1]) + 1
+        ramp = np.minimum(distance / (self.blend + 1), 1).astype(np.float32)
+        return np.outer(ramp, ramp).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class RowBand:
+    """Finished rows of a result.
+
+    Attributes:
+        top: Row of the raster where they begin.
+        probability: `[classes, rows, width]`, float32; 0 where there is no data.
+        valid: `[rows, width]`; where the input has data.
+    """
+
+    top: int
+    probability: Pixels
+    valid: Valid
+
+
+def predict_rows(
+    read: ReadWindow, shape: tuple[int, int], predict: Predict, plan: TilePlan, *, minibatch: int = 2
+) -> Iterator[RowBand]:
+    """Send a raster through a model and yield finished rows from top to bottom.
+
+    Beyond the raster's edge the model sees the raster mirrored. Tiles without a single valid pixel are not
+    sent to the model.
+
+    Args:
+        read: Reads a window inside the raster.
+        shape: Height and width of the raster, each at least 1.
+        predict: The model.
+        plan: Tile, halo, blend.
+        minibatch: How many tiles go to the model at once.
+    """
+    height, width = shape
+    rows, columns, weights = plan.starts(height), plan.starts(width), plan.weights()
+    pending: tuple[Pixels, Pixels] | None = None  # sums and weights of the rows that the next tiles still touch
+    for number, top in enumerate(rows):
+        bottom = min(top + plan.core, height)
+        source, valid = _read_padded(read, shape, top - plan.halo, plan.tile)
+        sums, total = _predict_band(source, valid, width, columns, weights, predict, plan, minibatch)
+        sums, total = sums[:, : bottom - top], total[: bottom - top]
+        if pending is not None:
+            overlap = pending[1].shape[0]
+            sums[:, :overlap] += pending[0]
+            total[:overlap] += pending[1]
+        final = (rows[number + 1] if number + 1 < len(rows) else height) - top
+        inside = valid[plan.halo : plan.halo + final]
+        probability = sums[:, :final] / np.maximum(total[:final], np.finfo(np.float32).tiny)
+        yield RowBand(top, np.where(inside, probability, np.float32(0)), inside)
+        pending = sums[:, final:].copy(), total[final:].copy()
+
+
+def predict_array(pixels: Pixels, valid: Valid, predict: Predict, plan: TilePlan) -> Pixels:
+    """Probabilities `[classes, H, W]` of a whole array `[bands, H, W]`; 0 where `valid` is False."""
+
+    def read(top: int, left: int, height: int, width: int) -> tuple[Pixels, Valid]:
+        window = np.s_[top : top + height, left : left + width]
+        return pixels[(slice(None), *window)], valid[window]
+
+    height, width = valid.shape
+    bands = [band.probability for band in predict_rows(read, (height, width), predict, plan)]
+    return np.concatenate(bands, axis=1)
+
+
+def _mirror(start: int, length: int, size: int) -> NDArray[np.intp]:
+    """Indexes `start .. start + length` of an axis of `size` pixels, mirrored beyond its ends."""
+    index = np.arange(start, start + length) % (2 * size)
+    return np.minimum(index, 2 * size - 1 - index)
+
+
+def _read_padded(read: ReadWindow, shape: tuple[int, int], top: int, rows: int) -> tuple[Pixels, Valid]:
+    """A band of rows over the full width, mirrored beyond the raster's edges."""
+    height, width = shape
+    first, last = max(top, 0), min(top + rows, height)
+    wanted = _mirror(top, rows, height)
+    low, high = min(first, int(wanted.min())), max(last, int(wanted.max()) + 1)
+    pixels, valid = read(low, 0, high - low, width)
+    return pixels[:, wanted - low], valid[wanted - low]
+
+
+def _predict_band(
+    source: Pixels,
+    valid: Valid,
+    width: int,
+    columns: list[int],
+    weights: Pixels,
+    predict: Predict,
+    plan: TilePlan,
+    minibatch: int,
+) -> tuple[Pixels, Pixels]:
+    """Weighted sums `[classes, core, width]` and weights `[core, width]` of one band of tiles."""
+    sums: Pixels | None = None
+    total = np.zeros((plan.core, width), dtype=np.float32)
+    inner = slice(plan.halo, plan.halo + plan.core)
+    wanted = [_mirror(left - plan.halo, plan.tile, width) for left in columns]
+    filled = [k for k, index in enumerate(wanted) if valid[:, index].any()] or [0]
+    for start in range(0, len(filled), minibatch):
+        chosen = filled[start : start + minibatch]
+        result = predict(np.stack([source[:, :, wanted[k]] for k in chosen]))
+        if sums is None:
+            sums = np.zeros((result.shape[1], plan.core, width), dtype=np.float32)
+        for k, tile in zip(chosen, result, strict=True):
+            left, right = columns[k], min(columns[k] + plan.core, width)
+            core = tile[:, inner, inner][:, :, : right - left]
+            sums[:, :, left:right] += core * weights[:, : right - left]
+            total[:, left:right] += weights[:, : right - left]
+    assert sums is not None  # noqa: S101 - `filled` is never empty
+    return sums, total

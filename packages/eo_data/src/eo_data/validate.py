@@ -1,0 +1,161 @@
+"""`validate`: a verdict per scene and label, by the use case's suite; quarantine is a verdict's state."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from eo_data.digests import SHORT, json_digest
+from eo_data.errors import DataRefused, UsageError
+from eo_data.features import LabelKey, feature_row
+from eo_data.scene import Scene, list_scenes, newest
+from eo_data.store import Store
+from eo_data.suite import Finding, Rule, make_rules, run_suite, suite_digest
+from eo_data.usecase import UseCase
+
+log = logging.getLogger(__name__)
+
+
+class Verdict(BaseModel):
+    """What validation says of one scene with one label.
+
+    Attributes:
+        scene: Key of the scene's folder.
+        label: Key of the label's raster; None where the scene has none.
+        accepted: False is quarantine: the scene stays in the store and no dataset takes it.
+        reasons: Why it is quarantined.
+        features: The feature row that was judged.
+        expectations: Every expectation with the observed value and whether it held.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    collection: str
+    scene: str
+    label: str | None
+    simulated: bool
+    accepted: bool
+    reasons: tuple[str, ...]
+    features: dict[str, Any]
+    expectations: tuple[dict[str, Any], ...]
+
+
+def validate(
+    store: Store, usecase: UseCase, *, batch: str | None = None, ids: Sequence[str] = (), progress: bool = True
+) -> dict[str, Any]:
+    """Judge the scenes of a batch, the scenes named, or (without either) all of the store.
+
+    Returns:
+        The step's result: `verdicts`, `accepted`, `quarantined` and `docs`.
+
+    Raises:
+        DataRefused: If a scene or the batch is not there.
+    """
+    pairs, name = _batch_pairs(store, batch) if batch else _chosen_pairs(store, ids)
+    rules = make_rules(usecase.data)
+    suite = suite_digest(rules)
+    prefix, docs = f"verdicts/{usecase.name}/{suite}", f"validation/docs/{usecase.name}/{suite}/{name}"
+    summary_key = f"{prefix}/batches/{name}.json"
+    if store.exists(summary_key):
+        log.info("validate: these verdicts are there already")
+    else:
+        verdicts = _judge(store, usecase, pairs, rules, docs, f"{usecase.name} {suite} {name}", progress)
+        keys = {}
+        for (scene, label), verdict in zip(pairs, verdicts, strict=True):
+            keys[scene.id] = f"{prefix}/{scene.id}-{scene.content}-{label.content if label else 'none'}.json"
+            store.put_json_new(keys[scene.id], verdict.model_dump(mode="json"))
+        store.put_json_new(summary_key, {"batch": name, "usecase": usecase.name, "suite": suite, "verdicts": keys})
+    found = [load_verdict(store, key) for key in store.get_json(summary_key)["verdicts"].values()]
+    accepted = sorted(v.id for v in found if v.accepted)
+    quarantined = {v.id: "; ".join(v.reasons) for v in found if not v.accepted}
+    for scene_id, reason in quarantined.items():
+        log.warning("quarantined %s: %s", scene_id, reason)
+    log.info("validate: %d accepted, %d quarantined", len(accepted), len(quarantined))
+    return {
+        "verdicts": store.resolve(summary_key),
+        "accepted": accepted,
+        "quarantined": quarantined,
+        "docs": store.resolve(f"{docs}/index.html"),
+    }
+
+
+def load_verdict(store: Store, key: str) -> Verdict:
+    """Read a verdict."""
+    return Verdict.model_validate(store.get_json(key))
+
+
+def _judge(
+    store: Store,
+    usecase: UseCase,
+    pairs: Sequence[tuple[Scene, LabelKey | None]],
+    rules: Sequence[Rule],
+    docs: str,
+    name: str,
+    progress: bool,
+) -> list[Verdict]:
+    from tqdm import tqdm
+
+    shown = tqdm(pairs, desc="validate", unit="scene", disable=not progress, mininterval=1.0)
+    rows = [feature_row(store, scene, label, usecase.data) for scene, label in shown]
+    with tempfile.TemporaryDirectory(prefix="terraloop-docs-") as folder:
+        findings = run_suite(rules, rows, name, Path(folder))
+        pages = sorted(path for path in Path(folder).rglob("*") if path.is_file())
+        for path in sorted(pages, key=lambda p: p.name == "index.html"):  # the index, which makes it visible, last
+            store.put_new(f"{docs}/{path.relative_to(folder).as_posix()}", path)
+    return [_verdict(*pair, row, findings) for pair, row in zip(pairs, rows, strict=True)]
+
+
+def _verdict(scene: Scene, label: LabelKey | None, row: dict[str, Any], findings: Sequence[Finding]) -> Verdict:
+    reasons = []
+    for finding in findings:
+        if scene.id in finding.failed:
+            observed = row[finding.rule.column]
+            reasons.append(f"{finding.rule.reason}: {finding.rule.column} is {observed!r}, {finding.rule.wanted}")
+    return Verdict(
+        id=scene.id,
+        collection=scene.collection,
+        scene=scene.key,
+        label=label.key if label else None,
+        simulated=scene.simulated,
+        accepted=not reasons,
+        reasons=tuple(reasons),
+        features=row,
+        expectations=tuple(
+            {**f.rule.as_json(), "observed": row[f.rule.column], "success": scene.id not in f.failed} for f in findings
+        ),
+    )
+
+
+def _batch_pairs(store: Store, batch: str) -> tuple[list[tuple[Scene, LabelKey | None]], str]:
+    record = store.get_json(store.key(batch))
+    labels = {entry["id"]: LabelKey(entry["id"], entry["source"], entry["content"]) for entry in record["labels"]}
+    scenes = [
+        Scene.load(store, f"scenes/{entry['collection']}/{entry['id']}/{entry['content']}")
+        for entry in record["scenes"]
+    ]
+    return [(scene, labels.get(scene.id)) for scene in scenes], str(record["batch"])
+
+
+def _chosen_pairs(store: Store, ids: Sequence[str]) -> tuple[list[tuple[Scene, LabelKey | None]], str]:
+    scenes = newest(list_scenes(store))
+    missing = sorted(set(ids) - {scene.id for scene in scenes})
+    if missing:
+        raise DataRefused(f"there is no scene '{missing[0]}'", where=store.uri, fix="Ingest it first")
+    if ids:
+        scenes = [scene for scene in scenes if scene.id in ids]
+    if not scenes:
+        raise UsageError("the store holds no scene", where=store.uri, fix="Ingest some first")
+    labels: dict[str, LabelKey] = {}
+    for key in store.list("labels"):
+        parts = key.split("/")
+        if parts[-1] == "label.json":
+            labels[parts[1]] = LabelKey(parts[1], parts[2], parts[3])
+    pairs = [(scene, labels.get(scene.id)) for scene in scenes]
+    name = json_digest([[scene.key, label.key if label else None] for scene, label in pairs])[:SHORT]
+    return pairs, name
