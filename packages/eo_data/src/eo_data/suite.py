@@ -106,7 +106,8 @@ def run_suite(rules: Sequence[Rule], rows: Sequence[dict[str, Any]], name: str, 
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
     # An ephemeral context brings a site of its own, in a temporary folder that nobody removes: `docs` takes it over.
-    ours = Path(context.variables.data_docs_sites["local_site"]["store_backend"]["base_directory"])
+    sites = context.variables.data_docs_sites or {}
+    ours = Path(sites["local_site"]["store_backend"]["base_directory"])
     suite = gx.ExpectationSuite(name=name)
     for number, rule in enumerate(rules):
         build = getattr(gxe, rule.type)
