@@ -19,8 +19,8 @@ def _parser() -> StepParser:
     parser, steps = command_parser("eo-data", "Satellite scenes to validated chips.")
     step = add_step(steps, "simulate", "write simulated scenes to a folder that ingest reads", _simulate, store=False)
     step.add_argument("--out", required=True, metavar="DIR", help="folder to write")
-    step.add_argument("--scenes", type=int, default=64, help="how many scenes")
-    step.add_argument("--size", type=int, default=256, help="height and width of a scene, pixels")
+    step.add_argument("--scenes", type=int, metavar="N", help="how many scenes; 192 of 128 pixels unless told")
+    step.add_argument("--size", type=int, metavar="PIXELS", help="height and width of a scene")
     step.add_argument("--seed", type=int, default=0, help="equal seeds give equal scenes")
     step = add_step(steps, "ingest", "bring scenes and labels of a source into the store", _ingest)
     step.add_argument("--source", metavar="URI", help="folder of image and label GeoTIFFs")
@@ -36,7 +36,9 @@ def _parser() -> StepParser:
 
 
 def _simulate(arguments: argparse.Namespace) -> dict[str, Any]:
-    from eo_data.simulate import write_scenes
+    from tqdm import tqdm
+
+    from eo_data.simulate import DEFAULT_SCENES, DEFAULT_SIZE, write_scenes
     from eo_data.store import local_path
     from eo_data.usecase import UseCase
 
@@ -47,10 +49,15 @@ def _simulate(arguments: argparse.Namespace) -> dict[str, Any]:
             where="data.simulator",
             fix="Bring scenes of your own with --scenes (or eo-data ingest --source)",
         )
-    if arguments.scenes < 1 or arguments.size < 1:
-        raise UsageError("at least one scene of one pixel", where="--scenes/--size", fix="Give positive numbers")
     out = local_path(arguments.out)
-    ids = write_scenes(out, scenes=arguments.scenes, size=arguments.size, seed=arguments.seed, progress=None)
+    scenes = DEFAULT_SCENES if arguments.scenes is None else arguments.scenes
+    size = DEFAULT_SIZE if arguments.size is None else arguments.size
+    with tqdm(total=scenes, desc="simulate", unit="scene", mininterval=1.0) as bar:
+
+        def show(done: int, wanted: int) -> None:
+            bar.update(done - bar.n)
+
+        ids = write_scenes(out, scenes=scenes, size=size, seed=arguments.seed, progress=show)
     return {"source": out.as_uri(), "scenes": ids}
 
 

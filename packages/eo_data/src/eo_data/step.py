@@ -107,6 +107,7 @@ def write_atomically(path: Path, data: bytes) -> None:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
+            os.fchmod(stream.fileno(), 0o644)  # others may read a result; mkstemp makes it private
         Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from pydantic import ValidationError
+
 from eo_data.digests import sha256
 from eo_data.errors import DataRefused, TemporaryFailure, UsageError
 from eo_data.model.description import ModelDescription
@@ -31,21 +33,44 @@ class ModelFiles:
         version: Its version.
         run: The MLflow run that made it.
         graph: The bytes of `model.onnx`.
-        description: `model.json`.
-        description_digest: sha256 of `model.json`.
+        text: The bytes of `model.json`.
+        description: What they say.
     """
 
     name: str
     version: int
     run: str
     graph: bytes
+    text: bytes
     description: ModelDescription
-    description_digest: str
+
+    @classmethod
+    def of(cls, name: str, version: int, run: str, graph: bytes, text: bytes) -> ModelFiles:
+        """A version from the bytes of its two files.
+
+        Raises:
+            DataRefused: If `model.json` is no description that this release reads.
+        """
+        try:
+            description = ModelDescription.from_bytes(text)
+        except ValidationError as error:
+            fault = error.errors(include_url=False)[0]
+            raise DataRefused(
+                f"model.json cannot be understood ({'.'.join(map(str, fault['loc']))}: {fault['msg']})",
+                where=f"models:/{name}/{version}",
+                fix="Use the release that wrote it, or train the model again",
+            ) from error
+        return cls(name, version, run, graph, text, description)
 
     @property
     def digest(self) -> str:
         """The model digest: sha256 of `model.onnx`."""
         return sha256(self.graph)
+
+    @property
+    def description_digest(self) -> str:
+        """sha256 of `model.json`."""
+        return sha256(self.text)
 
     @property
     def uri(self) -> str:
@@ -128,4 +153,4 @@ def fetch_model(uri: str, store: Store | None = None) -> ModelFiles:
                 where=uri,
                 fix="The artifact was changed after registration: register the version again",
             )
-    return ModelFiles(name, version, registered.run_id or "", graph, ModelDescription.from_bytes(text), sha256(text))
+    return ModelFiles.of(name, version, registered.run_id or "", graph, text)

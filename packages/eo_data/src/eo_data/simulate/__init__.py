@@ -6,6 +6,6 @@ Everything here is simulated, and says so wherever it shows: plausible, and neve
 from eo_data.simulate.scene import SimulatedScene, simulate_scene
 from eo_data.simulate.spectra import BANDS
 from eo_data.simulate.stac import COLLECTION
-from eo_data.simulate.writer import write_scenes
+from eo_data.simulate.writer import DEFAULT_SCENES, DEFAULT_SIZE, write_scenes
 
-__all__ = ["BANDS", "COLLECTION", "SimulatedScene", "simulate_scene", "write_scenes"]
+__all__ = ["BANDS", "COLLECTION", "DEFAULT_SCENES", "DEFAULT_SIZE", "SimulatedScene", "simulate_scene", "write_scenes"]

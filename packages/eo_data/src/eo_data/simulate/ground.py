@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from eo_data.simulate.land_cover import LandCover, MaterialArray
 from eo_data.simulate.noise import SUBPIXELS, FloatArray, FractalField, Span, pixel_sums
-from eo_data.simulate.recipe import Recipe
+from eo_data.simulate.recipe import Climate, Recipe
 from eo_data.simulate.spectra import BANDS, SURFACE, WATER_MATERIALS, Material
 from eo_data.simulate.water_bodies import WaterBodies
 
@@ -133,12 +133,13 @@ def _blends(rng: np.random.Generator, recipe: Recipe) -> tuple[_Blend, ...]:
     """The mixtures of a scene: thin crops, gaps in canopies, sediment in water."""
     dry = 0.25 + 0.5 * float(rng.random()) * (0.3 if recipe.wet else 1.0)
     bare = 0.45 - 0.35 * recipe.summer
+    leafless = 0.0 if recipe.climate is Climate.TROPICAL else max(0.0, 0.55 - 1.2 * recipe.summer)
     silt = float(rng.uniform(-0.1, 0.45))
     return (
         _Blend(Material.CROP, Material.MOIST_SOIL if recipe.wet else Material.DRY_SOIL, bare, 0.05, -0.9),
         _Blend(Material.GRASS, Material.DRY_GRASS, dry, 0.10, -0.5),
         _Blend(Material.SHRUB, Material.DRY_SOIL, 0.3, 0.15),
-        _Blend(Material.BROADLEAF, Material.DRY_GRASS, max(0.0, 0.55 - 1.2 * recipe.summer), 0.06),
+        _Blend(Material.BROADLEAF, Material.DRY_GRASS, leafless, 0.06 if leafless else 0.0),
         _Blend(Material.BROADLEAF, Material.SHADE, 0.12, 0.07),
         _Blend(Material.CONIFER, Material.SHADE, 0.2, 0.08),
         _Blend(Material.DRY_SOIL, Material.MOIST_SOIL, 0.65 if recipe.wet else 0.2, 0.12, 0.5),

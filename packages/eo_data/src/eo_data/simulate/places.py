@@ -1,7 +1,7 @@
 """Where simulated scenes lie: a world-wide lattice of slots on land, one scene in each, never overlapping.
 
-A scene's centre is put on a corner of the global equal-area grid whose cells the split is made of, so that the
-four quarters of a small scene fall into four cells.
+A scene's centre is put on the centre of a cell of the global equal-area grid that the split is made of: a chip
+that touches cells of two sides is left out of datasets, and so a small scene lies in one cell as a whole.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ EQUAL_AREA: Final = "EPSG:6933"
 _STEP: Final = 1.2  # degrees of latitude between slots: 133 km
 _SLOT_METRES: Final = 132_000.0
 _TURN: Final = 1.06  # a UTM grid is turned against north by up to 3 degrees
-_SNAP_METRES: Final = 11_000.0  # the way to the next cell corner, twice, at the highest latitude
+_SNAP_METRES: Final = 11_000.0  # the way to the next cell's centre, twice, at the highest latitude
 
 # (west, south, east, north) of rectangles well inside the continents
 _LAND: Final = (
@@ -88,10 +88,10 @@ def place(number: int, size: int, seed: int) -> Place:
 
 
 def _snapped(longitude: float, latitude: float, size: int) -> Place:
-    """The scene around the cell corner next to a point."""
+    """The scene around the centre of the cell that a point lies in."""
     to_equal_area, to_degrees = _transformers("EPSG:4326", EQUAL_AREA)
     x, y = to_equal_area.transform(longitude, latitude)
-    longitude, latitude = to_degrees.transform(round(x / CELL) * CELL, round(y / CELL) * CELL)
+    longitude, latitude = to_degrees.transform((x // CELL + 0.5) * CELL, (y // CELL + 0.5) * CELL)
     zone = int((longitude + 180) // 6) + 1
     crs = f"EPSG:{32600 + zone if latitude >= 0 else 32700 + zone}"
     east, north = _transformers("EPSG:4326", crs)[0].transform(longitude, latitude)

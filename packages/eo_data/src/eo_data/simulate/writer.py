@@ -26,6 +26,13 @@ from eo_data.simulate.stac import SCALE, scene_item, scenes_collection
 SIMULATOR_FORMAT: Final = 1
 """Raised when the same seed begins to give other files."""
 
+DEFAULT_SCENES: Final = 192
+"""Scenes of the default set. Each lies in a cell of its own and about four of five have water, so that every side
+of a split of cells, by whatever salt, gets its share of water."""
+
+DEFAULT_SIZE: Final = 128
+"""Height and width of the default set's scenes, pixels: one chip, which fits into a cell at any latitude."""
+
 Progress = Callable[[int, int], object]
 """Called after every scene with the number of scenes done and wanted."""
 
