@@ -55,8 +55,8 @@ def make_item(candidate: Candidate, dataset: Any, pixels: str) -> dict[str, Any]
         properties.setdefault("start_datetime", "1970-01-01T00:00:00Z")
         properties.setdefault("end_datetime", now)
     properties |= {"created": now, PIXELS: pixels, "terraloop:grid": describe_grid(dataset)}
-    properties |= _projection(dataset)
-    geometry, bbox = _footprint(dataset)
+    properties |= projection_fields(dataset)
+    geometry, bbox = footprint(dataset)
     item: dict[str, Any] = {
         "type": "Feature",
         "stac_version": "1.1.0",
@@ -99,7 +99,8 @@ def _asset(candidate: Candidate, dataset: Any) -> dict[str, Any]:
     return asset
 
 
-def _projection(dataset: Any) -> dict[str, Any]:
+def projection_fields(dataset: Any) -> dict[str, Any]:
+    """The `proj:*` fields of an open rasterio dataset."""
     fields: dict[str, Any] = {"proj:shape": [dataset.height, dataset.width]}
     if dataset.transform != Affine.identity():
         fields["proj:transform"] = list(dataset.transform[:6])
@@ -111,11 +112,11 @@ def _projection(dataset: Any) -> dict[str, Any]:
     return fields | {"proj:code": None, "proj:wkt2": dataset.crs.to_wkt()}
 
 
-def _footprint(dataset: Any) -> tuple[dict[str, Any] | None, list[float] | None]:
+def footprint(dataset: Any) -> tuple[dict[str, Any] | None, list[float] | None]:
     """Footprint and bounding box in EPSG:4326; None without a CRS."""
     geobox = geobox_of(dataset)
     if geobox is None:
         return None, None
-    footprint = geobox.footprint("EPSG:4326")
-    box = footprint.boundingbox
-    return footprint.json, [box.left, box.bottom, box.right, box.top]
+    outline = geobox.footprint("EPSG:4326")
+    box = outline.boundingbox
+    return outline.json, [box.left, box.bottom, box.right, box.top]

@@ -111,15 +111,20 @@ def predict_rows(
         pending = sums[:, final:].copy(), total[final:].copy()
 
 
-def predict_array(pixels: Pixels, valid: Valid, predict: Predict, plan: TilePlan) -> Pixels:
-    """Probabilities `[classes, H, W]` of a whole array `[bands, H, W]`; 0 where `valid` is False."""
+def array_reader(pixels: Pixels, valid: Valid) -> ReadWindow:
+    """Windows of an array `[bands, H, W]` and of where it has data `[H, W]`."""
 
     def read(top: int, left: int, height: int, width: int) -> tuple[Pixels, Valid]:
         window = np.s_[top : top + height, left : left + width]
         return pixels[(slice(None), *window)], valid[window]
 
+    return read
+
+
+def predict_array(pixels: Pixels, valid: Valid, predict: Predict, plan: TilePlan) -> Pixels:
+    """Probabilities `[classes, H, W]` of a whole array `[bands, H, W]`; 0 where `valid` is False."""
     height, width = valid.shape
-    bands = [band.probability for band in predict_rows(read, (height, width), predict, plan)]
+    bands = [band.probability for band in predict_rows(array_reader(pixels, valid), (height, width), predict, plan)]
     return np.concatenate(bands, axis=1)
 
 

@@ -1,0 +1,269 @@
+"""Requests of every kind to a stack that was just brought up, and what each answer must be.
+
+This one runs with the Python of environment `serve`: it reads rasters. It imports none of the packages, since it
+stands where a client stands.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import json
+import sys
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from email.message import Message
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.io import MemoryFile
+from rasterio.windows import Window
+
+NODATA: Final = 255
+CROP: Final = 64
+TIMEOUT: Final = 120
+PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
+DIRECT: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+class Wrong(Exception):
+    """An answer is not what it must be."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Status, headers in lower case, and body."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Raster:
+    """A scene's raster as a client would send it.
+
+    Attributes:
+        body: The GeoTIFF.
+        pixels: Sensor values `[bands, H, W]`.
+        grid: CRS, transform and shape.
+        query: What a tensor of these bands needs to say of itself.
+    """
+
+    body: bytes
+    pixels: NDArray[Any]
+    grid: tuple[Any, ...]
+    query: str
+
+
+@dataclass(frozen=True)
+class Client:
+    """A client of one endpoint, and what it must find there."""
+
+    endpoint: str
+    model: str
+    digest: str
+
+    def post(self, body: bytes, content_type: str, accept: str | None = None, query: str = "") -> Answer:
+        """Send a body to /invocations."""
+        headers = {"Content-Type": content_type, **({"Accept": accept} if accept else {})}
+        return self.call(f"/invocations{query}", body, headers)
+
+    def call(self, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
+        """Send any request; an answer with an error status is an answer."""
+        request = urllib.request.Request(self.endpoint + path, body, dict(headers))  # noqa: S310  http by ourselves
+        try:
+            with DIRECT.open(request, timeout=TIMEOUT) as answer:
+                return _answer(answer.status, answer.headers, answer.read())
+        except urllib.error.HTTPError as error:
+            with error:
+                return _answer(error.code, error.headers, error.read())
+
+    def good(self, body: bytes, content_type: str, accept: str | None = None, query: str = "") -> Answer:
+        """Send what must be answered, and see that the right model answered.
+
+        Raises:
+            Wrong: If it is not answered with 200 and the names of the model.
+        """
+        answer = self.post(body, content_type, accept, query)
+        require(answer.status == 200, f"status {answer.status}: {answer.body[:300]!r}")
+        require(answer.headers["terraloop-model"] == self.model, f"model {answer.headers['terraloop-model']}")
+        require(answer.headers["terraloop-digest"] == self.digest, f"digest {answer.headers['terraloop-digest']}")
+        return answer
+
+
+def require(held: bool, otherwise: str) -> None:
+    """Raise `Wrong` if something does not hold."""
+    if not held:
+        raise Wrong(otherwise)
+
+
+def main() -> int:
+    """Send everything; 0 if every answer was right."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    for flag in ("--endpoint", "--image", "--mask-digest", "--model", "--digest"):
+        parser.add_argument(flag, required=True)
+    options = parser.parse_args()
+    client = Client(options.endpoint, options.model, options.digest)
+    failures = 0
+    for name, check in checks(client, Path(options.image), options.mask_digest):
+        try:
+            check()
+            print(f"ok      {name}", flush=True)
+        except (Wrong, OSError, ValueError, KeyError, rasterio.errors.RasterioError) as error:
+            failures += 1
+            print(f"FAILED  {name}: {type(error).__name__}: {error}", flush=True)
+    return 1 if failures else 0
+
+
+def checks(client: Client, image: Path, mask_digest: str) -> Iterator[tuple[str, Callable[[], None]]]:
+    """Every check and its name, in order: what must be answered, what must be refused, what must still be answered."""
+    whole, crop = read(image), read(image, CROP)
+    yield (
+        "image/tiff -> image/tiff: the mask of `predict`, on the scene's grid",
+        partial(mask, client, whole, mask_digest),
+    )
+    yield "image/tiff -> image/tiff; band=probability", partial(probability, client, crop)
+    yield "image/tiff -> image/png", partial(quicklook, client, crop)
+    yield "image/tiff -> application/x-npy", partial(array, client, crop)
+    for key in ("inputs", "instances"):
+        yield f"application/json {key}: the crop's mask", partial(tensor, client, crop, key)
+    for name, body, content_type, statuses in junk(whole):
+        yield f"{name} is refused", partial(refused, client, body, content_type, statuses)
+    yield "an unknown route is 404", partial(unknown_route, client)
+    yield "the server lives on", partial(mask, client, whole, mask_digest)
+
+
+def read(image: Path, size: int | None = None) -> Raster:
+    """A raster, or its upper left corner, as a GeoTIFF of its own."""
+    with rasterio.open(image) as source:
+        window = Window(0, 0, min(size or source.width, source.width), min(size or source.height, source.height))
+        pixels = source.read(window=window)
+        transform = source.window_transform(window) if source.crs else source.transform
+        profile = {"driver": "GTiff", "dtype": source.dtypes[0], "count": source.count, "nodata": source.nodata}
+        profile |= {"height": pixels.shape[1], "width": pixels.shape[2], "crs": source.crs, "transform": transform}
+        with MemoryFile() as memory:
+            with memory.open(**profile) as target:
+                target.write(pixels)
+                target.descriptions = source.descriptions
+                target.scales, target.offsets = source.scales, source.offsets
+            body = memory.read()
+        said: dict[str, str] = {}
+        if all(source.descriptions):
+            said["bands"] = ",".join(source.descriptions)
+        if source.scales[0] != 1:
+            said |= {"scale": repr(source.scales[0]), "offset": repr(source.offsets[0])}
+    query = "?" + urllib.parse.urlencode(said) if said else ""
+    return Raster(body, pixels, (profile["crs"], transform, pixels.shape[1:]), query)
+
+
+def opened(body: bytes) -> tuple[NDArray[Any], tuple[Any, ...], float | None]:
+    """Pixels `[bands, H, W]`, grid and nodata of a GeoTIFF."""
+    with MemoryFile(body) as memory, memory.open() as source:
+        return source.read(), (source.crs, source.transform, source.shape), source.nodata
+
+
+def crop_mask(client: Client, crop: Raster) -> NDArray[np.uint8]:
+    """The mask of a crop, as a GeoTIFF gives it."""
+    pixels, _, _ = opened(client.good(crop.body, "image/tiff").body)
+    return np.asarray(pixels[0], dtype=np.uint8)
+
+
+def mask(client: Client, scene: Raster, digest: str) -> None:
+    """The endpoint's mask is pixel by pixel that of `predict`, on exactly the input's grid."""
+    answer = client.good(scene.body, "image/tiff; application=geotiff", "image/tiff")
+    require(answer.headers["content-type"].startswith("image/tiff"), answer.headers["content-type"])
+    pixels, grid, nodata = opened(answer.body)
+    require(grid == scene.grid, f"grid {grid}, not {scene.grid}")
+    require(pixels.dtype == np.uint8 and pixels.shape[0] == 1 and nodata == NODATA, f"{pixels.dtype}, {nodata}")
+    require(bool((pixels != NODATA).any()), "no pixel has data")
+    found = hashlib.sha256(np.ascontiguousarray(pixels[0]).tobytes()).hexdigest()
+    require(found == digest, f"its pixels have digest {found}, `predict` gave {digest}")
+
+
+def probability(client: Client, crop: Raster) -> None:
+    """Probabilities add up to 1 where there is data, and the mask is the most probable class."""
+    answer = client.good(crop.body, "image/tiff", "image/tiff; band=probability")
+    classes, grid, _ = opened(answer.body)
+    expected = crop_mask(client, crop)
+    valid = expected != NODATA
+    require(grid == crop.grid, f"grid {grid}, not {crop.grid}")
+    require(bool(np.allclose(classes[:, valid].sum(axis=0), 1, atol=1e-4)), "they do not add up to 1")
+    require(bool((classes[:, valid].argmax(axis=0) == expected[valid]).all()), "the mask is another class")
+
+
+def quicklook(client: Client, crop: Raster) -> None:
+    """A PNG comes back."""
+    answer = client.good(crop.body, "image/tiff", "image/png")
+    require(answer.body.startswith(PNG_SIGNATURE), f"{answer.body[:16]!r}")
+
+
+def array(client: Client, crop: Raster) -> None:
+    """The array holds the mask's pixels."""
+    answer = client.good(crop.body, "image/tiff", "application/x-npy")
+    found = np.load(io.BytesIO(answer.body), allow_pickle=False)
+    require(bool(np.array_equal(np.squeeze(found), crop_mask(client, crop))), "it is another mask")
+
+
+def tensor(client: Client, crop: Raster, key: str) -> None:
+    """The same pixels as numbers give the same mask as the GeoTIFF."""
+    body = json.dumps({key: crop.pixels[np.newaxis].tolist()}).encode()
+    answer = client.good(body, "application/json", query=crop.query)
+    found = np.asarray(json.loads(answer.body)["predictions"])
+    require(found.shape == (1, *crop.pixels.shape[1:]), f"shape {found.shape}")
+    require(bool(np.array_equal(found[0], crop_mask(client, crop))), "it is another mask than that of the GeoTIFF")
+
+
+def junk(whole: Raster) -> Iterator[tuple[str, bytes, str, tuple[int, ...]]]:
+    """Bodies that must be refused: name, body, content type, statuses that are right."""
+    html = b"<html><body>404 Not Found</body></html>"
+    yield "HTML as image/tiff", html, "image/tiff", (400, 422)
+    yield "a truncated TIFF", whole.body[: len(whole.body) // 2], "image/tiff", (400, 422)
+    yield "an empty body", b"", "image/tiff", (400,)
+    yield "a TIFF of one band", _one_band(), "image/tiff", (422,)
+    yield "text", b"water?", "text/plain", (415,)
+    yield "broken JSON", b'{"inputs": [[[', "application/json", (400,)
+    yield "a data frame", b'{"dataframe_split": {"columns": ["a"], "data": [[1]]}}', "application/json", (400,)
+    yield "ragged lists", b'{"inputs": [[[[1, 2], [3]]]]}', "application/json", (400, 422)
+    yield "NaN", b'{"inputs": [[[[NaN]]]]}', "application/json", (400, 422)
+    yield "a tensor of two axes", b'{"inputs": [[1, 2], [3, 4]]}', "application/json", (400, 422)
+
+
+def refused(client: Client, body: bytes, content_type: str, statuses: tuple[int, ...]) -> None:
+    """A bad request gets its status and a reason."""
+    answer = client.post(body, content_type)
+    require(answer.status in statuses, f"status {answer.status}, not {statuses}: {answer.body[:200]!r}")
+    require(answer.headers["content-type"].startswith("application/problem+json"), answer.headers["content-type"])
+    problem = json.loads(answer.body)
+    require(problem["status"] == answer.status, f"it names status {problem['status']}")
+    require(bool(problem.get("detail") or problem.get("title")), "it gives no reason")
+
+
+def unknown_route(client: Client) -> None:
+    """MLServer's own routes cannot be reached from outside."""
+    answer = client.call("/v2/repository/index", b"{}", {"Content-Type": "application/json"})
+    require(answer.status in (404, 405), f"status {answer.status}")
+
+
+def _one_band() -> bytes:
+    profile = {"driver": "GTiff", "dtype": "uint16", "count": 1, "height": 8, "width": 8}
+    with MemoryFile() as memory:
+        with memory.open(**profile) as target:
+            target.write(np.ones((1, 8, 8), np.uint16))
+        return bytes(memory.read())
+
+
+def _answer(status: int, headers: Message, body: bytes) -> Answer:
+    return Answer(status, {key.lower(): value for key, value in headers.items()}, body)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

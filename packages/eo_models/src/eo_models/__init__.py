@@ -1,0 +1,1 @@
+"""Chips to an evaluated, gated and registered model version."""

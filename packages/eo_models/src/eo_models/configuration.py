@@ -1,0 +1,139 @@
+"""The `train` and `gate` sections of a use case: what this package reads of the file (design 4.5)."""
+
+from __future__ import annotations
+
+from typing import Final, Self
+
+from pydantic import Field, model_validator
+
+from eo_data.model.description import Tiling
+from eo_data.usecase import Section, UseCase
+
+LEVELS: Final = 4
+"""Resolutions of the U-Net: the input's own and three times halved."""
+
+GRID: Final = 2 ** (LEVELS - 1)
+"""Height and width that the U-Net reads are multiples of this; tiles start on multiples of it."""
+
+
+def receptive_radius(convolutions: tuple[int, ...]) -> int:
+    """How far from a pixel the U-Net looks for that pixel's class, pixels, at the worst place of the pooling grid.
+
+    Args:
+        convolutions: 3 x 3 convolutions per resolution, on the way down and again on the way up.
+    """
+    levels = len(convolutions) - 1
+    worst = 0
+    for position in range(2**levels):
+        low = high = position
+        skips = []
+        for count in convolutions[:-1]:  # from the output back to the coarsest features
+            low, high = low - count, high + count
+            skips.append((low, high))
+            low, high = low // 2, high // 2
+        for level in range(levels, -1, -1):  # and from those back to the input
+            if level < levels:
+                low, high = min(2 * low, skips[level][0]), max(2 * high + 1, skips[level][1])
+            low, high = low - convolutions[level], high + convolutions[level]
+        worst = max(worst, position - low, high - position)
+    return worst
+
+
+class TileShape(Section):
+    """How rasters are cut for the network, at evaluation and in service alike (`eo_data.tiling.TilePlan`).
+
+    Tiles start on multiples of 8, so that the pooling grids of neighbouring tiles fall together, and the halo
+    covers the network's receptive field. A pixel's class then depends on the scene alone, not on the tile that
+    it falls into: there are no seams, and nothing need be blended.
+    """
+
+    tile: int = Field(default=256, ge=2 * GRID, le=2048, multiple_of=GRID, description="what the network sees, pixels")
+    halo: int = Field(default=32, ge=0, multiple_of=GRID, description="context at each side, pixels")
+    blend: int = Field(default=0, ge=0, multiple_of=GRID, description="overlap of cores, pixels")
+
+    @model_validator(mode="after")
+    def _advances(self) -> Self:
+        if self.tile - 2 * self.halo - self.blend < GRID:
+            raise ValueError(f"tile {self.tile} is too small for halo {self.halo} and blend {self.blend}")
+        return self
+
+    def tiling(self) -> Tiling:
+        """The same as it stands in `model.json`."""
+        return Tiling(tile=self.tile, halo=self.halo, blend=self.blend)
+
+
+class Augmentation(Section):
+    """What is varied at random in training, besides the eight turns and flips of a square."""
+
+    gain: float = Field(default=0.1, ge=0, le=1, description="log-normal gain of a whole chip")
+    band_gain: float = Field(default=0.05, ge=0, le=1, description="log-normal gain of each of its bands")
+    offset: float = Field(default=50.0, ge=0, description="normal offset of a whole chip, reflectance x 10000")
+
+
+class TrainSection(Section):
+    """The `train` section: the network, how it is trained, and how it sees scenes."""
+
+    channels: int = Field(default=12, ge=2, le=128, description="at full resolution; doubled at each halving")
+    convolutions: tuple[int, int, int, int] = Field(default=(2, 1, 1, 1), description="3 x 3 ones, per resolution")
+    indices: tuple[tuple[str, str], ...] = Field(
+        default=(), description="pairs of bands whose normalised difference the network reads beside the bands"
+    )
+    tiles: TileShape = TileShape()
+    epochs: int = Field(default=12, ge=1)
+    patience: int = Field(default=12, ge=1, description="epochs without a better validation IoU before it stops")
+    minibatch: int = Field(default=8, ge=1)
+    learning_rate: float = Field(default=0.004, gt=0, description="peak of the one-cycle schedule")
+    weight_decay: float = Field(default=0.01, ge=0)
+    averaging: float = Field(
+        default=0.98, ge=0, lt=1, description="of the weights' moving average: what is left of it after a step"
+    )
+    dice: float = Field(default=1.0, ge=0, description="weight of the Dice loss beside cross-entropy")
+    class_balance: float = Field(
+        default=0.5, ge=0, le=1, description="class weights are frequency to the power of minus this"
+    )
+    augmentation: Augmentation = Augmentation()
+    threads: int = Field(default=1, ge=1, le=64, description="fixed, since another number gives other weights")
+    seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _halo_covers(self) -> Self:
+        if min(self.convolutions) < 1 or max(self.convolutions) > 4:
+            raise ValueError("'convolutions' are 1 to 4 per resolution")
+        radius = receptive_radius(self.convolutions)
+        if self.tiles.halo < radius and self.tiles.blend == 0:
+            raise ValueError(
+                f"the network looks {radius} pixels far, 'tiles.halo' {self.tiles.halo} is less: "
+                "give it that much, or blend the seams away with 'tiles.blend'"
+            )
+        return self
+
+
+class GateSection(Section):
+    """The `gate` section: what a candidate must show on the holdout split (design 4.3)."""
+
+    tolerance: float = Field(
+        default=0.05, ge=0, le=1, description="the 95 % interval of each IoU difference stays above minus this"
+    )
+    min_cells: int = Field(
+        default=8, ge=2, description="fewer cells of the holdout with the target class are not enough evidence"
+    )
+    resamples: int = Field(default=2000, ge=200, le=100_000, description="of the bootstrap over cells")
+    seed: int = Field(default=0, ge=0)
+
+
+def train_section(usecase: UseCase) -> TrainSection:
+    """The use case's `train` section.
+
+    Raises:
+        eo_data.errors.UsageError: Naming the path of each wrong line.
+    """
+    return usecase.section("train", TrainSection)
+
+
+def gate_section(usecase: UseCase) -> GateSection:
+    """The use case's `gate` section.
+
+    Raises:
+        eo_data.errors.UsageError: Naming the path of each wrong line.
+    """
+    return usecase.section("gate", GateSection)

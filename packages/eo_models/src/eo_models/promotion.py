@@ -1,0 +1,133 @@
+"""`promote`: the gate judges an evaluation once; the ledger says who is champion, the registry's aliases follow."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from eo_data.errors import DataRefused, GateRefused, UsageError
+from eo_data.model.files import fetch_model
+from eo_data.model.ledger import Ledger, Promotion
+from eo_data.store import Store
+from eo_data.usecase import UseCase
+from eo_models.bootstrap import Interval
+from eo_models.configuration import GateSection, gate_section
+from eo_models.gate import Judgement, Opponent, judge
+from eo_models.registry import Registry
+
+log = logging.getLogger(__name__)
+
+
+def promote(store: Store, usecase: UseCase, uri: str) -> dict[str, Any]:
+    """Judge an evaluation, and move the champion if the gate says so.
+
+    Order of writing: the ledger's entry first, since it alone decides; then the record of the verdict, then the
+    aliases. Whoever is killed in between has promoted, and the next call repairs the rest.
+
+    Args:
+        store: Where evaluation and ledger lie.
+        usecase: Its `gate` section judges.
+        uri: The evaluation.
+
+    Returns:
+        The step's result: `gate`, `champion`, `previous` and `entry`.
+
+    Raises:
+        GateRefused: If the gate refuses, with the result.
+        UsageError: If the champion has changed since the evaluation.
+        TemporaryFailure: If someone else promoted meanwhile, or store or registry do not answer.
+    """
+    section = gate_section(usecase)
+    key = store.key(uri).removesuffix("/evaluation.json")
+    evaluation = store.get_json(f"{key}/evaluation.json")
+    if evaluation.get("usecase") != usecase.name:
+        raise UsageError(
+            f"this is an evaluation of use case '{evaluation.get('usecase')}'", where=uri, fix="Name that --usecase"
+        )
+    ledger, registry = Ledger(store, usecase.name), Registry(usecase.name)
+    champion = ledger.champion()
+    if champion is None:
+        raise DataRefused(f"the ledger of '{usecase.name}' is empty", where=store.uri, fix="Run train first")
+    record = f"{key}/verdict-{usecase.digest('gate')[:16]}.json"
+    judgement = _settled(store, record, evaluation, champion)
+    if judgement is None:
+        if evaluation["champion"]["digest"] != champion.model_digest:
+            raise UsageError(
+                f"the champion is {champion.uri} now, this evaluation was against {evaluation['champion']['uri']}",
+                where=uri,
+                fix="Run evaluate again: it compares with the present champion",
+            )
+        judgement = judge_evaluation(evaluation, section)
+        if judgement.verdict == "promoted":
+            champion = _promote(store, ledger, champion, evaluation, f"{key}/evaluation.json", judgement)
+        store.put_json_new(record, {**judgement.as_json(), "gate": section.model_dump(mode="json")})
+    return _conclude(ledger, registry, champion, judgement)
+
+
+def judge_evaluation(evaluation: dict[str, Any], section: GateSection) -> Judgement:
+    """What the gate says of an evaluation's holdout."""
+    pooled = evaluation["splits"]["holdout"]["pooled"]
+    opponents = {
+        role: Opponent(pooled[role]["iou"], Interval(**interval))
+        for role, interval in evaluation["comparisons"].items()
+    }
+    if evaluation["index"]["digest"] == evaluation["champion"]["digest"]:
+        opponents = {"index, which is champion": opponents["index"]}
+    return judge(pooled["candidate"]["iou"], opponents, evaluation["holdout_cells_with_target"], section)
+
+
+def _settled(store: Store, record: str, evaluation: dict[str, Any], champion: Promotion) -> Judgement | None:
+    """A no-op where nothing is left to judge; None where there is."""
+    if evaluation["candidate"]["digest"] == champion.model_digest:
+        return Judgement("no-op", (f"{evaluation['candidate']['uri']} is the champion already ({champion.uri})",))
+    if store.exists(record):
+        earlier = store.get_json(record)
+        return Judgement("no-op", (f"judged before: {earlier['verdict']}", *earlier["reasons"]))
+    return None
+
+
+def _promote(
+    store: Store,
+    ledger: Ledger,
+    champion: Promotion,
+    evaluation: dict[str, Any],
+    key: str,
+    judgement: Judgement,
+) -> Promotion:
+    files = fetch_model(evaluation["candidate"]["uri"])  # checks both digests before anyone is told to serve it
+    if files.digest != evaluation["candidate"]["digest"]:
+        raise DataRefused(
+            f"the version's digest is {files.digest[:12]}, evaluated was {evaluation['candidate']['digest'][:12]}",
+            where=files.uri,
+            fix="Evaluate this version",
+        )
+    return ledger.append(
+        after=champion.number,
+        version=files.version,
+        model_digest=files.digest,
+        description_digest=files.description_digest,
+        reason="gate",
+        evaluation=store.resolve(key),
+        verdict=judgement.as_json(),
+    )
+
+
+def _conclude(ledger: Ledger, registry: Registry, champion: Promotion, judgement: Judgement) -> dict[str, Any]:
+    """Repair the aliases and say what came of it."""
+    previous = ledger.previous()
+    registry.project_aliases(champion.version, previous.version if previous else None)
+    result = {
+        "gate": judgement.as_json(),
+        "champion": champion.uri,
+        "previous": previous.uri if previous else None,
+        "entry": champion.number if judgement.verdict == "promoted" else None,
+    }
+    for reason in judgement.reasons:
+        log.info("promote: %s: %s", judgement.verdict, reason)
+    if judgement.verdict == "refused":
+        raise GateRefused(
+            f"the gate refused the candidate: {'; '.join(judgement.reasons)}",
+            result=result,
+            fix=f"{champion.uri} goes on serving",
+        )
+    return result

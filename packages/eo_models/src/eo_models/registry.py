@@ -1,0 +1,198 @@
+"""The model registry, MLflow, behind the few calls that this package makes."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from eo_data.digests import sha256
+from eo_data.errors import TerraloopError
+from eo_data.model.description import ModelDescription
+from eo_data.model.files import DESCRIPTION_FILE, DESCRIPTION_TAG, GRAPH_FILE, GRAPH_TAG
+from eo_models.tracking import Run, answering, connect, experiment
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
+log = logging.getLogger(__name__)
+
+MODEL_FOLDER: Final = "model"
+"""Folder of a version's files among its run's artifacts."""
+
+KIND_TAG: Final = "terraloop.kind"
+TRAIN_TAG: Final = "terraloop.train.sha256"
+CODE_TAG: Final = "terraloop.code"
+
+
+@dataclass(frozen=True)
+class Version:
+    """A registered version.
+
+    Attributes:
+        name: The registered model.
+        number: Its version.
+        run: The run that made it.
+        tags: Its tags.
+    """
+
+    name: str
+    number: int
+    run: str
+    tags: Mapping[str, str]
+
+    @property
+    def uri(self) -> str:
+        """`models:/<name>/<number>`."""
+        return f"models:/{self.name}/{self.number}"
+
+    @property
+    def digest(self) -> str:
+        """The model digest."""
+        return self.tags[GRAPH_TAG]
+
+    @property
+    def description_digest(self) -> str:
+        """sha256 of its `model.json`."""
+        return self.tags[DESCRIPTION_TAG]
+
+
+class Registry:
+    """One use case's experiment and registered model, of the same name.
+
+    Args:
+        name: The use case's name.
+
+    Raises:
+        UsageError: If `MLFLOW_TRACKING_URI` is not set or names no tracking store.
+        TemporaryFailure: If the tracking store does not answer.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._client = connect()
+        with answering():
+            self._experiment = experiment(self._client, name)
+
+    @contextmanager
+    def run(self, title: str, tags: Mapping[str, str]) -> Iterator[Run]:
+        """A run of the experiment, ended as finished, failed or killed."""
+        with answering():
+            info = self._client.create_run(
+                self._experiment, tags={"mlflow.runName": title, **tags}, run_name=title
+            ).info
+        run = Run(self._client, info.run_id, str(info.artifact_uri))
+        try:
+            yield run
+        except BaseException as error:
+            log.warning("run %s ends: %s", info.run_id, type(error).__name__)
+            self._end(info.run_id, "FAILED" if isinstance(error, Exception) else "KILLED")
+            raise
+        with answering():
+            self._client.set_terminated(info.run_id, "FINISHED")
+
+    def reopen(self, run_id: str) -> Run:
+        """A run that has ended, to log what became known later."""
+        with answering():
+            info = self._client.get_run(run_id).info
+        return Run(self._client, run_id, str(info.artifact_uri))
+
+    def find(self, tags: Mapping[str, str]) -> Version | None:
+        """The newest version that bears all these tags; None where there is none."""
+        versions = [v for v in self.versions() if tags.items() <= v.tags.items()]
+        return max(versions, key=lambda v: v.number, default=None)
+
+    def versions(self) -> list[Version]:
+        """Every registered version with both digests."""
+        found: list[Version] = []
+        token: str | None = None
+        with answering():
+            while True:
+                page = self._client.search_model_versions(f"name='{self.name}'", max_results=500, page_token=token)
+                found += [_version(entry) for entry in page if {GRAPH_TAG, DESCRIPTION_TAG} <= entry.tags.keys()]
+                token = page.token
+                if not token:
+                    return found
+
+    def register(self, run: Run, graph: bytes, description: ModelDescription, tags: Mapping[str, str]) -> Version:
+        """Upload a version's files and register them: the files first, the version last and with all its tags.
+
+        Whoever sees the version sees it whole.
+        """
+        from mlflow.exceptions import MlflowException
+
+        text = description.to_bytes()
+        with tempfile.TemporaryDirectory(prefix="terraloop-register-") as folder:
+            write_flavour(Path(folder) / MODEL_FOLDER, graph, text, description)
+            run.log_folder(Path(folder) / MODEL_FOLDER, MODEL_FOLDER)
+        digests = {GRAPH_TAG: sha256(graph), DESCRIPTION_TAG: sha256(text)}
+        with answering():
+            try:
+                self._client.create_registered_model(self.name)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+            created = self._client.create_model_version(
+                self.name,
+                f"{run.artifact_uri}/{MODEL_FOLDER}",
+                run.id,
+                tags={**tags, **digests},
+                description=f"{description.architecture}, {description.kind}",
+            )
+        return _version(created)
+
+    def project_aliases(self, champion: int, previous: int | None) -> None:
+        """Set the aliases `champion` and `previous` to what the ledger says; only what differs is written."""
+        with answering():
+            aliases = self._client.get_registered_model(self.name).aliases
+            for alias, version in (("champion", champion), ("previous", previous)):
+                current = aliases.get(alias)
+                if version is None:
+                    if current is not None:
+                        self._client.delete_registered_model_alias(self.name, alias)
+                elif current is None or int(current) != version:
+                    self._client.set_registered_model_alias(self.name, alias, str(version))
+
+    def _end(self, run_id: str, status: str) -> None:
+        try:
+            with answering():
+                self._client.set_terminated(run_id, status)
+        except TerraloopError as error:  # the first error is the one to tell
+            log.warning("the run's end could not be recorded: %s", error)
+
+
+def write_flavour(folder: Path, graph: bytes, text: bytes, description: ModelDescription) -> None:
+    """A version's folder: MLflow's `onnx` flavour around exactly these bytes of `model.onnx`, and `model.json`."""
+    from importlib.metadata import version
+
+    import mlflow.onnx
+    import numpy as np
+    import onnx
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    def schema(name: str, channels: int) -> Schema:
+        return Schema([TensorSpec(np.dtype(np.float32), (-1, channels, -1, -1), name)])
+
+    signature = ModelSignature(
+        inputs=schema(description.input.name, len(description.input.bands)),
+        outputs=schema(description.output.name, len(description.output.classes)),
+    )
+    mlflow.onnx.save_model(
+        onnx.load_from_string(graph),
+        str(folder),
+        signature=signature,
+        pip_requirements=[f"{package}=={version(package)}" for package in ("onnx", "onnxruntime")],
+        onnx_execution_providers=["CPUExecutionProvider"],
+        save_as_external_data=False,
+    )
+    (folder / GRAPH_FILE).write_bytes(graph)  # what onnx.save wrote need not be these bytes, and the digest is theirs
+    (folder / DESCRIPTION_FILE).write_bytes(text)
+
+
+def _version(entry: ModelVersion) -> Version:
+    return Version(entry.name, int(entry.version), entry.run_id or "", dict(entry.tags))

@@ -1,0 +1,173 @@
+"""MLflow's tracking store: which one, what its failures mean, and the runs in it.
+
+MLflow's own retries are kept short: a step that cannot reach it ends with a temporary failure, and whoever
+runs the step decides when to try again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from eo_data.errors import TemporaryFailure, UsageError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+URI_VARIABLE: Final = "MLFLOW_TRACKING_URI"
+DATASET_TAG: Final = "terraloop.dataset.sha256"
+
+_SETTINGS: Final = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+_REFUSED = {"PERMISSION_DENIED", "UNAUTHENTICATED", "INVALID_PARAMETER_VALUE", "BAD_REQUEST"}
+
+
+@contextmanager
+def answering(where: str | None = None) -> Iterator[None]:
+    """Turn what MLflow raises into errors that a user can be told about.
+
+    Raises:
+        UsageError: If it refuses the caller or the call.
+        TemporaryFailure: If it does not answer.
+    """
+    from mlflow.exceptions import MlflowException
+    from requests.exceptions import RequestException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    place = where or os.environ.get(URI_VARIABLE, URI_VARIABLE)
+    try:
+        yield
+    except MlflowException as error:
+        text = _first_line(error)
+        if error.error_code in _REFUSED:
+            raise UsageError(f"MLflow refused the call ({text})", where=place, fix=f"Check {URI_VARIABLE}") from error
+        raise _unreachable(text, place) from error
+    except (RequestException, SQLAlchemyError) as error:
+        raise _unreachable(_first_line(error), place) from error
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run: where parameters, figures and files of one training or evaluation go."""
+
+    _client: MlflowClient
+    id: str
+    artifact_uri: str
+
+    def log_parameters(self, values: Mapping[str, Any]) -> None:
+        """Record parameters."""
+        from mlflow.entities import Param
+
+        with answering():
+            self._client.log_batch(self.id, params=[Param(key, str(value)) for key, value in values.items()])
+
+    def log_metrics(self, values: Mapping[str, float | None], step: int = 0) -> None:
+        """Record figures; undefined ones (None or NaN) are left out."""
+        from time import time
+
+        from mlflow.entities import Metric
+
+        now = int(time() * 1000)
+        known = {key: float(value) for key, value in values.items() if value is not None and value == value}
+        with answering():
+            self._client.log_batch(self.id, metrics=[Metric(key, value, now, step) for key, value in known.items()])
+
+    def log_dataset(self, name: str, digest: str, uri: str) -> None:
+        """Record the dataset as an input of the run, and its full digest as a tag."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        dataset = Dataset(name=name, digest=digest[:32], source_type="terraloop", source=uri)
+        with answering():
+            self._client.log_inputs(self.id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
+            self._client.set_tag(self.id, DATASET_TAG, digest)
+
+    def log_folder(self, folder: Path, artifact_path: str) -> None:
+        """Upload a folder's files."""
+        with answering():
+            self._client.log_artifacts(self.id, str(folder), artifact_path)
+
+    def log_files(self, files: Mapping[str, bytes], artifact_path: str) -> None:
+        """Upload files by name."""
+        with tempfile.TemporaryDirectory(prefix="terraloop-artifacts-") as folder:
+            for name, data in files.items():
+                (Path(folder) / name).write_bytes(data)
+            self.log_folder(Path(folder), artifact_path)
+
+
+def tracking_uri() -> str:
+    """What `MLFLOW_TRACKING_URI` says.
+
+    Raises:
+        UsageError: If it is not set, or names a folder (MLflow keeps no registry there).
+    """
+    uri = os.environ.get(URI_VARIABLE, "")
+    if urlsplit(uri).scheme not in {"http", "https", "sqlite", "postgresql", "mysql", "mssql"}:
+        raise UsageError(
+            f"'{uri}' is no tracking store" if uri else "no tracking store is named",
+            where=URI_VARIABLE,
+            fix="Set it to sqlite:///PATH/mlflow.db or to the URL of an MLflow server",
+        )
+    return uri
+
+
+def connect() -> MlflowClient:
+    """A client of the tracking store that `MLFLOW_TRACKING_URI` names.
+
+    Raises:
+        UsageError: If it is not set or names no tracking store.
+        TemporaryFailure: If it does not answer.
+    """
+    uri = tracking_uri()
+    for variable, value in _SETTINGS.items():
+        os.environ.setdefault(variable, value)
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # a line per migration of a new database
+    import mlflow
+
+    with answering():
+        return mlflow.MlflowClient(uri)
+
+
+def experiment(client: MlflowClient, name: str) -> str:
+    """The experiment's id. With a database and no server, artifacts lie in `mlartifacts` beside its file."""
+    from mlflow.exceptions import MlflowException
+
+    location, uri = None, tracking_uri()
+    if uri.startswith("sqlite:///"):
+        folder = Path(uri.removeprefix("sqlite:///")).resolve().parent
+        folder.mkdir(parents=True, exist_ok=True)
+        location = (folder / "mlartifacts").as_uri()
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return str(client.create_experiment(name, artifact_location=location))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            found = client.get_experiment_by_name(name)
+    if found is None or found.lifecycle_stage != "active":
+        raise UsageError(f"the experiment '{name}' is deleted", where=uri, fix="Restore it in MLflow or purge it")
+    return str(found.experiment_id)
+
+
+def _unreachable(text: str, place: str) -> TemporaryFailure:
+    return TemporaryFailure(
+        f"the registry did not answer ({text})",
+        where=place,
+        fix=f"Check that MLflow is running and {URI_VARIABLE} is right, then run the step again",
+    )
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).splitlines() or [type(error).__name__]
+    return lines[0][:200]

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from eo_models.configuration import Augmentation, TrainSection, train_section
+from eo_models.confusion import Counts, count, pool
+from eo_models.fit import fit
+from eo_models.minibatches import augment
+from eo_models.segmentation import class_weights, moving_average, segmentation_loss, validation_plan
+from eo_models.unet import Probability
+
+from .conftest import World
+
+NOTHING: Callable[[int, dict[str, float]], None] = lambda epoch, figures: None  # noqa: E731
+
+
+def test_training_learns_what_no_index_can(make_world: Callable[..., World]) -> None:
+    world = make_world(train={"epochs": 10})
+    losses: list[float] = []
+    fitted = fit(
+        world.dataset,
+        train_section(world.usecase),
+        [],
+        lambda epoch, figures: losses.append(figures["loss"]),
+        progress=False,
+    )
+    assert len(losses) == 10
+    assert np.isfinite(losses).all()
+    assert losses[-1] < 0.5 * losses[0]
+    module = Probability(fitted.network).eval()
+    parts: list[Counts] = []
+    for chip in world.dataset.chips("train"):
+        image, label = world.dataset.read(chip)
+        with torch.inference_mode():
+            mask = module(torch.from_numpy(image[None].astype(np.float32)))[0].argmax(dim=0).numpy()
+        parts.append(count(mask.astype(np.uint8), label))
+    assert (pool(parts).iou or 0) > 0.9
+
+
+def test_equal_seeds_give_equal_weights(make_world: Callable[..., World]) -> None:
+    world = make_world(train={"epochs": 2})
+    section = train_section(world.usecase)
+    first, second = (fit(world.dataset, section, [(1, 2)], NOTHING, progress=False) for _ in range(2))
+    other = fit(world.dataset, section.model_copy(update={"seed": 1}), [(1, 2)], NOTHING, progress=False)
+    for name, value in first.network.state_dict().items():
+        assert torch.equal(value, second.network.state_dict()[name]), name
+    assert not torch.equal(first.network.state_dict()["head.weight"], other.network.state_dict()["head.weight"])
+
+
+def test_validation_without_the_class_is_chosen_by_loss(make_world: Callable[..., World]) -> None:
+    world = make_world(train={"epochs": 2})
+    for chip in world.dataset.chips("validation"):
+        path = world.store.raster_path(f"datasets/{world.dataset.digest}/chips/{chip.shard}.labels.npy")
+        np.save(path, np.zeros((1, 32, 32), dtype=np.uint8))
+    manifest = world.dataset.manifest
+    world.dataset.manifest = manifest.model_copy(
+        update={"chips": tuple(chip.model_copy(update={"class_counts": (1024, 0)}) for chip in manifest.chips)}
+    )
+    seen: list[dict[str, float]] = []
+    fit(world.dataset, train_section(world.usecase), [], lambda epoch, figures: seen.append(figures), progress=False)
+    assert [figures["selection"] for figures in seen] == pytest.approx([-f["validation_loss"] for f in seen])
+
+
+def test_pixels_that_are_not_scored_teach_nothing() -> None:
+    logits = torch.randn(2, 2, 4, 4, requires_grad=True)
+    labels = torch.randint(0, 2, (2, 4, 4))
+    labels[:, :2] = 255
+    segmentation_loss(logits, labels, torch.ones(2), 1.0).backward()
+    assert logits.grad is not None
+    assert torch.equal(logits.grad[:, :, :2], torch.zeros(2, 2, 2, 4))
+    assert (logits.grad[:, :, 2:] != 0).all()
+
+
+def test_a_minibatch_without_a_scored_pixel_has_no_loss() -> None:
+    loss = segmentation_loss(torch.randn(1, 2, 4, 4), torch.full((1, 4, 4), 255), torch.ones(2), 1.0)
+    assert loss.item() == 0
+
+
+def test_loss_prefers_what_is_right() -> None:
+    labels = torch.tensor([[[0, 1], [1, 0]]])
+    right = torch.stack([1 - labels, labels], dim=1).float() * 20
+    weights = torch.ones(2)
+    assert segmentation_loss(right, labels, weights, 1.0) < 0.01
+    assert segmentation_loss(-right, labels, weights, 1.0) > 5
+
+
+def test_class_weights() -> None:
+    assert class_weights([900, 100], 0) == [1.0, 1.0]
+    assert class_weights([900, 100], 1) == pytest.approx([0.2, 1.8])
+    assert class_weights([900, 0], 0.5) == [2.0, 0.0]
+
+
+def test_moving_average_forgets_the_first_weights() -> None:
+    average = moving_average(0.98)
+    value = torch.tensor(100.0)
+    for step in range(200):
+        value = average(value, torch.tensor(1.0), step)
+    assert value.item() == pytest.approx(1.0, abs=0.2)
+
+
+def test_augmentation_keeps_labels_on_their_pixels_and_gaps_empty() -> None:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, 2, (16, 8, 8), generator=generator)
+    images = torch.stack([labels * 1000.0 + 500, labels * 500.0 + 100], dim=1)
+    images[:, :, 0, 0] = 0
+    labels[:, 0, 0] = 255
+    turned, moved = augment(images, labels, Augmentation(gain=0, band_gain=0, offset=0), generator)
+    assert torch.equal(turned[:, 0], torch.where(moved == 255, 0, moved * 1000.0 + 500))
+    assert len({tuple(label.flatten().tolist()) for label in moved}) > 8
+    lit, _ = augment(images, labels, Augmentation(gain=0.3, band_gain=0.1, offset=100), generator)
+    assert (lit == 0).all(dim=1).sum() == 16
+    assert not torch.equal(lit.sum(), turned.sum())
+
+
+def test_validation_chips_cost_one_tile_each() -> None:
+    section = TrainSection(tiles={"tile": 320, "halo": 32})  # type: ignore[arg-type]
+    assert validation_plan(section, 128).tile == 192
+    blended = TrainSection(tiles={"tile": 320, "halo": 16, "blend": 16})  # type: ignore[arg-type]
+    assert validation_plan(blended, 128).tile == 320

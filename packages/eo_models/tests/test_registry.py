@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from eo_data.errors import TemporaryFailure, UsageError
+from eo_data.model.ledger import Ledger
+from eo_models.registry import Registry
+from eo_models.tracking import tracking_uri
+
+from .conftest import World
+
+
+@pytest.mark.parametrize("uri", ["", "mlruns", "file:///tmp/mlruns", "ftp://host"])
+def test_what_is_no_tracking_store_is_named(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(UsageError, match="MLFLOW_TRACKING_URI"):
+        tracking_uri()
+
+
+def test_a_server_out_of_reach_is_a_temporary_failure(monkeypatch: pytest.MonkeyPatch, unused_port: int) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{unused_port}")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(TemporaryFailure, match="did not answer"):
+        Registry("made-up")
+
+
+def test_a_database_that_cannot_be_opened_is_a_temporary_failure(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "mlflow.db").mkdir()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setenv("MLFLOW_SQLALCHEMYSTORE_MAX_RETRIES", "0")
+    with pytest.raises(TemporaryFailure):
+        Registry("made-up")
+
+
+def test_a_run_that_fails_is_recorded_as_failed(world: World) -> None:
+    from mlflow import MlflowClient
+
+    registry = Registry("made-up")
+    with pytest.raises(ValueError, match="on purpose"), registry.run("a run", {}) as run:
+        raise ValueError("on purpose")
+    assert MlflowClient().get_run(run.id).info.status == "FAILED"
+
+
+def test_killed_in_training_leaves_no_version_of_it(make_world: Callable[..., World]) -> None:
+    world = make_world(train={"epochs": 100_000, "patience": 100_000})
+    command = [
+        sys.executable, "-c", "import sys; from eo_models.cli import main; sys.exit(main())", "train",
+        "--usecase", "made-up", "--store", world.store.uri, "--dataset", world.dataset.uri,
+    ]  # fmt: skip
+    log = world.database.parent / "train.log"
+    with log.open("wb") as stream:
+        process = subprocess.Popen(command, stderr=stream, stdout=subprocess.PIPE, env=dict(os.environ))
+        try:
+            while b"epoch" not in log.read_bytes():
+                assert process.poll() is None, log.read_text()
+                time.sleep(0.1)
+            process.send_signal(signal.SIGKILL)
+        finally:
+            process.kill()
+            output, _ = process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert output == b""
+    assert [version.tags["terraloop.kind"] for version in Registry("made-up").versions()] == ["spectral-index"]
+    assert [entry.reason for entry in Ledger(world.store, "made-up").entries()] == ["bootstrap"]
+    assert not list(world.database.parent.glob("mlartifacts/*/artifacts/model/model.onnx"))[1:]

@@ -1,0 +1,1 @@
+"""A model version to masks: the endpoint and its commands."""

@@ -1,0 +1,94 @@
+"""What a request must pass before the model sees it: a free place, and a body that is small and quick enough."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from eo_serving.problem import SlowBody, TooLarge, TooMany, UnsupportedType
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from eo_serving.configuration import Limits
+
+
+class Admission:
+    """Counts the requests inside; so many are worked on at once, so many may wait, more are turned away.
+
+    A place is taken before the body is read, so that bodies in memory are bounded by places times body limit.
+
+    Args:
+        limits: How many.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._places = limits.concurrency + limits.waiting
+        self._working = asyncio.Semaphore(limits.concurrency)
+        self._inside = 0
+
+    @asynccontextmanager
+    async def place(self) -> AsyncIterator[None]:
+        """A place for a request, from before its body is read until it is answered.
+
+        Raises:
+            TooMany: If there is none.
+        """
+        if self._inside >= self._places:
+            raise TooMany(f"{self._inside} requests are here already", fix="Try again in a moment")
+        self._inside += 1
+        try:
+            yield
+        finally:
+            self._inside -= 1
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Wait for the turn of a request whose body is here."""
+        async with self._working:
+            yield
+
+
+async def read_body(request: Request, most: int, seconds: float) -> bytes:
+    """The body of a request, never more of it than is allowed.
+
+    Args:
+        request: The request.
+        most: Bytes that are taken.
+        seconds: Time in which it must arrive.
+
+    Raises:
+        TooLarge: As soon as it is clear that it is longer.
+        SlowBody: If it does not arrive in time.
+        UnsupportedType: If it is compressed as a whole.
+    """
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in {"", "identity"}:
+        raise UnsupportedType(
+            f"Content-Encoding '{encoding[:40]}' is not taken", where="Content-Encoding", fix="Send the body as it is"
+        )
+    stated = request.headers.get("content-length", "")
+    if stated.isdigit() and int(stated) > most:
+        raise _too_large(most)
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(seconds):
+            async for part in request.stream():
+                size += len(part)
+                if size > most:
+                    raise _too_large(most)
+                parts.append(part)
+    except TimeoutError as error:
+        raise SlowBody(f"the body did not arrive in {seconds:g} s", where="body", fix="Send it faster") from error
+    return b"".join(parts)
+
+
+def _too_large(most: int) -> TooLarge:
+    return TooLarge(
+        f"the body is longer than {most} bytes",
+        where="body",
+        fix="Send a smaller raster, or use `eo-serving predict` for whole scenes",
+    )

@@ -1,0 +1,65 @@
+"""The `eo-serving` command: serve, deploy, predict."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from eo_data.step import StepParser, add_step, command_parser, run_command
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `eo-serving` and return its exit code."""
+    return run_command(_parser(), argv)
+
+
+def _parser() -> StepParser:
+    parser, steps = command_parser("eo-serving", "A model version to masks.")
+    step = add_step(steps, "serve", "answer /invocations until a signal ends it", _serve)
+    step.add_argument("--host", default="127.0.0.1", help="address of the front")
+    step.add_argument("--port", type=int, default=5002, help="port of the front")
+    step.add_argument("--backend-port", type=int, default=0, help="loopback port of MLServer; 0 takes a free one")
+    step.add_argument("--state", required=True, metavar="DIR", type=Path, help="folder that this server may write")
+    step = add_step(steps, "deploy", "put a version into service and verify that it answers", _deploy)
+    step.add_argument("--endpoint", default="http://127.0.0.1:5002", metavar="URL", help="the front's address")
+    step.add_argument("--model", metavar="URI", help="models:/NAME/VERSION; default is the ledger's champion")
+    step = add_step(steps, "predict", "mask of a scene, in process, without an endpoint", _predict)
+    step.add_argument("--scene", required=True, metavar="ID", help="a scene's id or URI, or a GeoTIFF")
+    step.add_argument("--out", metavar="URI", help="folder to write; default is the store's predictions/")
+    step.add_argument("--model", metavar="URI", help="models:/NAME/VERSION; default is the ledger's champion")
+    return parser
+
+
+def _serve(arguments: argparse.Namespace) -> dict[str, Any]:
+    from eo_data.store import Store
+    from eo_data.usecase import UseCase
+    from eo_serving.serving import serve
+
+    return serve(
+        UseCase.load(arguments.usecase),
+        Store(arguments.store),
+        host=arguments.host,
+        port=arguments.port,
+        backend_port=arguments.backend_port,
+        state=arguments.state,
+    )
+
+
+def _deploy(arguments: argparse.Namespace) -> dict[str, Any]:
+    from eo_data.store import Store
+    from eo_data.usecase import UseCase
+    from eo_serving.deploy import deploy
+
+    return deploy(UseCase.load(arguments.usecase), Store(arguments.store), arguments.endpoint, arguments.model)
+
+
+def _predict(arguments: argparse.Namespace) -> dict[str, Any]:
+    from eo_data.store import Store
+    from eo_data.usecase import UseCase
+    from eo_serving.prediction import predict
+
+    return predict(
+        UseCase.load(arguments.usecase), Store(arguments.store), arguments.scene, arguments.out, arguments.model
+    )

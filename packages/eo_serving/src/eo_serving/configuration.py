@@ -1,0 +1,38 @@
+"""The use case's `serve` section: what the endpoint takes on, and what it refuses."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from eo_data.usecase import Section
+
+MEBIBYTE = 2**20
+
+
+class Limits(Section):
+    """What one request may cost. Beyond it the answer is 413, 429 or 504, never a dead server."""
+
+    max_body_bytes: int = Field(default=64 * MEBIBYTE, ge=1024, description="of a request's body: 413")
+    max_json_bytes: int = Field(
+        default=32 * MEBIBYTE, ge=1024, description="of a JSON body, which takes many times its size in memory: 413"
+    )
+    max_pixels: int = Field(default=4096 * 4096, ge=1, description="height x width x batch: 413")
+    max_side: int = Field(default=16384, ge=1, description="height and width: 413; memory grows with the width")
+    request_seconds: float = Field(default=120.0, gt=0, description="from the whole body to the answer: 504")
+    body_seconds: float = Field(default=60.0, gt=0, description="until the body has arrived: 408")
+    concurrency: int = Field(default=2, ge=1, le=64, description="requests that are worked on at once")
+    waiting: int = Field(default=16, ge=0, le=1024, description="requests that may wait for their turn; more: 429")
+
+
+class ServeSection(Section):
+    """The `serve` section.
+
+    Attributes:
+        threads: Threads of ONNX Runtime per request; masks are the same for any number.
+        minibatch: Tiles that go to the model at once.
+        limits: What one request may cost.
+    """
+
+    threads: int = Field(default=1, ge=1, le=64)
+    minibatch: int = Field(default=2, ge=1, le=64)
+    limits: Limits = Limits()

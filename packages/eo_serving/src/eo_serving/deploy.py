@@ -1,0 +1,169 @@
+"""`eo-serving deploy`: put a version into service, then prove through the public route that it answers."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING, Any, Final
+
+import httpx
+
+from eo_data.errors import DataRefused, TemporaryFailure, TerraloopError, UsageError
+from eo_data.model.files import fetch_model
+from eo_serving.golden import golden_geotiff, is_golden_mask
+from eo_serving.media import TIFF
+from eo_serving.problem import Problem
+
+if TYPE_CHECKING:
+    from eo_data.model.files import ModelFiles
+    from eo_data.store import Store
+    from eo_data.usecase import UseCase
+
+log = logging.getLogger(__name__)
+
+_SECONDS: Final = 330.0
+
+
+class RolledBack(TerraloopError):
+    """The endpoint did not answer with the version that was deployed; `result` says what answers now."""
+
+
+class Endpoint:
+    """A front, as `deploy` talks to it.
+
+    Args:
+        address: `http://host:port`, with or without `/invocations`.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address = address.rstrip("/").removesuffix("/invocations")
+        self._deploy_token = os.environ.get("TERRALOOP_DEPLOY_TOKEN", "")
+        self._token = os.environ.get("TERRALOOP_ENDPOINT_TOKEN", "")
+        if not self._deploy_token:
+            raise UsageError(
+                "no token", where="TERRALOOP_DEPLOY_TOKEN", fix="Set it to what the server was started with"
+            )
+        try:
+            self._client = httpx.Client(base_url=self.address, trust_env=False, timeout=_SECONDS)
+        except (httpx.InvalidURL, ValueError) as error:
+            raise UsageError("this is no address", where="--endpoint", fix="Such as http://127.0.0.1:5002") from error
+
+    def __enter__(self) -> Endpoint:
+        """Open the connections."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def answering(self) -> dict[str, Any] | None:
+        """The version that answers, as `/readyz` names it; None where none does."""
+        response = self._send("GET", "/readyz")
+        if response.status_code == 503:
+            return None
+        _check(response)
+        return dict(response.json())
+
+    def reload(self, uri: str | None) -> dict[str, Any]:
+        """Ask for a version, or for the ledger's champion; what the server says of the version that answers now."""
+        headers = {"Authorization": f"Bearer {self._deploy_token}"}
+        response = self._send("POST", "/-/reload", json={"model": uri} if uri else {}, headers=headers)
+        _check(response)
+        return dict(response.json())
+
+    def fault(self, files: ModelFiles) -> str | None:
+        """What is wrong with the endpoint's answers if this version is the one deployed; None where nothing is."""
+        ready = self.answering()
+        if ready is None or ready.get("digest") != files.digest:
+            return f"/readyz names {ready.get('model') if ready else 'no version'}"
+        headers = {"Content-Type": TIFF, **({"Authorization": f"Bearer {self._token}"} if self._token else {})}
+        response = self._send("POST", "/invocations", content=golden_geotiff(files.description), headers=headers)
+        if response.status_code != 200:
+            problem = Problem.from_body(response.status_code, response.content)
+            return f"the golden chip is answered {response.status_code} ({problem.detail})"
+        named = (response.headers.get("Terraloop-Model"), response.headers.get("Terraloop-Digest"))
+        if named != (files.label, files.digest):
+            return f"the golden chip is answered by {named[0]} ({(named[1] or '')[:12]})"
+        if not is_golden_mask(files.description, response.content):
+            return "the golden chip's mask is not the one that was recorded"
+        return None
+
+    def _send(self, method: str, path: str, **content: Any) -> httpx.Response:
+        try:
+            return self._client.request(method, path, **content)
+        except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
+            raise UsageError("this is no address", where="--endpoint", fix="Such as http://127.0.0.1:5002") from error
+        except httpx.TransportError as error:
+            raise TemporaryFailure(
+                f"the endpoint does not answer ({type(error).__name__})",
+                where=self.address,
+                fix="Check that `eo-serving serve` is running there",
+            ) from error
+
+
+def deploy(usecase: UseCase, store: Store, address: str, uri: str | None) -> dict[str, Any]:
+    """Put a version into service and verify it; the version before comes back where it does not answer rightly.
+
+    Args:
+        usecase: What the endpoint serves.
+        store: Whose ledger names the champion.
+        address: The front's address.
+        uri: The version; None is the ledger's champion, which the endpoint then follows through restarts.
+
+    Returns:
+        The step's result: `endpoint`, `model`, `version`, `digest`, `rolled_back`.
+
+    Raises:
+        RolledBack: If it was loaded but another answers; with the result that says what answers now.
+        DataRefused: If the server refuses the version; the one before goes on answering.
+        TemporaryFailure: If endpoint or registry do not answer.
+    """
+    with Endpoint(address) as endpoint:
+        files = fetch_model(uri or f"models:/{usecase.name}@champion", store)
+        before = endpoint.answering()
+        said = endpoint.reload(uri)
+        if uri is None and said.get("uri") != files.uri:  # promoted meanwhile
+            files = fetch_model(str(said.get("uri")), store)
+        fault = endpoint.fault(files)
+        if fault is None:
+            log.info("deploy: %s answers at %s", files.label, endpoint.address)
+            return _result(endpoint, files.label, files.version, files.digest, rolled_back=False)
+        raise _roll_back(endpoint, files, before, fault)
+
+
+def _roll_back(endpoint: Endpoint, files: ModelFiles, before: dict[str, Any] | None, fault: str) -> TerraloopError:
+    """Put the version before into service again; the error that says so."""
+    if before is None:
+        return TerraloopError(
+            f"{files.label} does not answer rightly: {fault}", where=endpoint.address, fix="See the server's log"
+        )
+    endpoint.reload(str(before["uri"]))
+    error = RolledBack(
+        f"{files.label} does not answer rightly: {fault}; {before['model']} answers again",
+        where=endpoint.address,
+        fix="See the server's log",
+    )
+    error.result = _result(endpoint, before["model"], before["version"], before["digest"], rolled_back=True)
+    return error
+
+
+def _result(endpoint: Endpoint, label: str, version: int, digest: str, *, rolled_back: bool) -> dict[str, Any]:
+    return {
+        "endpoint": f"{endpoint.address}/invocations",
+        "model": label,
+        "version": version,
+        "digest": digest,
+        "rolled_back": rolled_back,
+    }
+
+
+def _check(response: httpx.Response) -> None:
+    """Turn a refusal of the server into the error of the same class here."""
+    if response.is_success:
+        return
+    problem = Problem.from_body(response.status_code, response.content)
+    usage = dict.fromkeys((400, 401, 404), UsageError)
+    later = dict.fromkeys((429, 503, 504), TemporaryFailure)
+    kinds: dict[int, type[TerraloopError]] = {**usage, 422: DataRefused, **later}
+    kind = kinds.get(problem.status, TerraloopError)
+    raise kind(problem.detail, where=problem.where or str(response.url), fix=problem.fix)

@@ -1,0 +1,255 @@
+"""The only HTTP door (design 4.4): a thin ASGI application before MLServer.
+
+Its routes are the list of what can be reached; everything else of MLServer (load, unload, its own pages) cannot.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import httpx
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from eo_data.errors import TerraloopError, UsageError
+from eo_serving.admission import Admission, read_body
+from eo_serving.backend import mlserver_problem
+from eo_serving.keeper import described
+from eo_serving.media import JSON, MediaType
+from eo_serving.page import page
+from eo_serving.problem import (
+    PROBLEM_TYPE,
+    NoModel,
+    NoSuchRoute,
+    OutOfTime,
+    Problem,
+    Unauthorized,
+    UnsupportedType,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from eo_serving.backend import Backend
+    from eo_serving.configuration import Limits
+    from eo_serving.keeper import Keeper
+
+log = logging.getLogger(__name__)
+
+_MARGIN: Final = 15.0
+"""Seconds that MLServer gets beyond the request's limit to say itself that time is up."""
+_RELOAD_BYTES: Final = 4096
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Bearer tokens that the front asks for.
+
+    Attributes:
+        deploy: For `/-/reload`; without one the route is not there.
+        endpoint: For requests to the model; without one everyone may ask.
+    """
+
+    deploy: str | None = None
+    endpoint: str | None = None
+
+
+class Front:
+    """The front's routes.
+
+    Args:
+        name: The served model's name.
+        keeper: Which version is served.
+        backend: Where requests go.
+        limits: What one request may cost.
+        tokens: Which tokens are asked for.
+    """
+
+    def __init__(self, name: str, keeper: Keeper, backend: Backend, limits: Limits, tokens: Tokens) -> None:
+        self._name = name
+        self._keeper = keeper
+        self._backend = backend
+        self._limits = limits
+        self._tokens = tokens
+        self._admission = Admission(limits)
+        # Kept connections end here before MLServer ends them (5 s), so that none is used while it closes.
+        self._client = httpx.AsyncClient(
+            trust_env=False, limits=httpx.Limits(max_connections=None, keepalive_expiry=2.0)
+        )
+
+    def application(self) -> Starlette:
+        """The ASGI application."""
+        routes = [
+            Route("/", self.show_page),
+            Route("/healthz", self.health),
+            Route("/readyz", self.ready),
+            Route("/invocations", self.invocations, methods=["POST"]),
+            Route("/v2/health/live", self.health),
+            Route("/v2/health/ready", self.ready),
+            Route("/v2/models/{name}", self.metadata),
+            Route("/v2/models/{name}/ready", self.model_ready),
+            Route("/v2/models/{name}/infer", self.infer, methods=["POST"]),
+            Route("/-/reload", self.reload, methods=["POST"]),
+        ]
+        handlers: dict[Any, Callable[..., Any]] = {
+            HTTPException: _routing_problem,
+            TerraloopError: _problem,
+            ClientDisconnect: _gone,
+            Exception: _unexpected,
+        }
+        application = Starlette(routes=routes, exception_handlers=handlers)
+        application.router.redirect_slashes = False
+        return application
+
+    async def close(self) -> None:
+        """Close the connections to MLServer."""
+        await self._client.aclose()
+
+    async def health(self, request: Request) -> Response:
+        """200 as long as the front lives."""
+        return JSONResponse({"status": "alive"})
+
+    async def ready(self, request: Request) -> Response:
+        """200 with the version that answers, 503 where none does."""
+        await self._require_model()
+        assert self._keeper.current is not None  # noqa: S101 - _require_model says so
+        return JSONResponse(described(self._keeper.current))
+
+    async def show_page(self, request: Request) -> Response:
+        """A page for people."""
+        files = self._keeper.files
+        policy = "default-src 'none'; style-src 'unsafe-inline'"
+        return HTMLResponse(
+            page(self._name, files, f"{request.url.scheme}://{request.url.netloc}"),
+            headers={"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff"},
+        )
+
+    async def invocations(self, request: Request) -> Response:
+        """Rasters and MLflow's JSON in, masks out."""
+        is_json = MediaType.parse(request.headers.get("content-type", "")).name == JSON
+        most = self._limits.max_json_bytes if is_json else self._limits.max_body_bytes
+        return await self._infer(request, "/invocations", min(most, self._limits.max_body_bytes))
+
+    async def infer(self, request: Request) -> Response:
+        """V2 tensors in, masks out."""
+        self._check_name(request)
+        if MediaType.parse(request.headers.get("content-type", "")).name != JSON:
+            raise UnsupportedType("V2 over HTTP takes JSON", where="Content-Type", fix=f"Send {JSON}")
+        return await self._infer(request, f"/v2/models/{self._name}/infer", self._limits.max_json_bytes)
+
+    async def metadata(self, request: Request) -> Response:
+        """The tensors that the model reads and gives."""
+        self._check_name(request)
+        return await self._forward("GET", f"/v2/models/{self._name}")
+
+    async def model_ready(self, request: Request) -> Response:
+        """As `/readyz`, in V2's words."""
+        self._check_name(request)
+        return await self.ready(request)
+
+    async def reload(self, request: Request) -> Response:
+        """Put a version into service; the one before answers until the new one has passed its test."""
+        if self._tokens.deploy is None:
+            raise NoSuchRoute("there is nothing here", fix="The server was started without TERRALOOP_DEPLOY_TOKEN")
+        _check_token(request, self._tokens.deploy)
+        body = await read_body(request, _RELOAD_BYTES, self._limits.body_seconds)
+        return JSONResponse(await self._keeper.reload(_wanted_version(body)))
+
+    async def _infer(self, request: Request, path: str, most: int) -> Response:
+        if self._tokens.endpoint is not None:
+            _check_token(request, self._tokens.endpoint)
+        async with self._admission.place():
+            body = await read_body(request, most, self._limits.body_seconds)
+            async with self._admission.turn():
+                headers = {key: request.headers[key] for key in ("content-type", "accept") if key in request.headers}
+                return await self._forward("POST", path, headers, body, request.url.query)
+
+    async def _forward(
+        self, method: str, path: str, headers: dict[str, str] | None = None, body: bytes = b"", query: str = ""
+    ) -> Response:
+        if self._keeper.current is None or not self._backend.loaded:
+            raise NoModel("no model is loaded", fix="Deploy one with `eo-serving deploy`, or try again later")
+        url = httpx.URL(self._backend.url).copy_with(path=path, query=query.encode() or None)
+        try:
+            answer = await self._client.request(
+                method, url, headers=headers, content=body, timeout=self._limits.request_seconds + _MARGIN
+            )
+        except httpx.TimeoutException as error:
+            raise OutOfTime(
+                f"the answer was not ready in {self._limits.request_seconds:g} s", fix="Send a smaller raster"
+            ) from error
+        except httpx.TransportError as error:
+            log.warning("MLServer does not answer: %s", error)
+            raise NoModel("the model server does not answer", fix="Try again in a minute") from error
+        return _passed_on(answer)
+
+    async def _require_model(self) -> None:
+        answer = await self._forward("GET", f"/v2/models/{self._name}/ready")
+        if answer.status_code != 200:
+            raise NoModel("the model is not ready", fix="Try again in a minute")
+
+    def _check_name(self, request: Request) -> None:
+        if request.path_params["name"] != self._name:
+            raise NoSuchRoute("there is no such model here", where="path", fix=f"This endpoint serves {self._name}")
+
+
+def _passed_on(answer: httpx.Response) -> Response:
+    """MLServer's answer as the client gets it: ours as it is, MLServer's own refusals as problems."""
+    kind = answer.headers.get("content-type", "")
+    if not answer.is_success and not kind.startswith(PROBLEM_TYPE):
+        return _respond(mlserver_problem(answer.status_code, answer.content))
+    kept = {key: value for key, value in answer.headers.items() if key.startswith("terraloop-")}
+    return Response(answer.content, answer.status_code, headers=kept, media_type=kind or None)
+
+
+def _check_token(request: Request, token: str) -> None:
+    given = request.headers.get("authorization", "")
+    if not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
+        raise Unauthorized("the token is missing or wrong", where="Authorization", fix="Send Authorization: Bearer ...")
+
+
+def _wanted_version(body: bytes) -> str | None:
+    try:
+        document = json.loads(body or b"{}")
+    except (ValueError, RecursionError) as error:
+        raise UsageError("this is no JSON", where="body", fix='Send {} or {"model": "models:/NAME/VERSION"}') from error
+    if not isinstance(document, dict) or set(document) - {"model"} or not isinstance(document.get("model", ""), str):
+        raise UsageError("unknown content", where="body", fix='Send {} or {"model": "models:/NAME/VERSION"}')
+    return document.get("model")
+
+
+def _respond(problem: Problem, headers: dict[str, str] | None = None) -> Response:
+    extra = dict(headers or {})
+    if problem.status == 401:
+        extra["WWW-Authenticate"] = "Bearer"
+    if problem.status in {429, 503}:
+        extra["Retry-After"] = "5"
+    return Response(problem.body(), problem.status, headers=extra, media_type=PROBLEM_TYPE)
+
+
+async def _problem(request: Request, error: TerraloopError) -> Response:
+    return _respond(Problem.of(error))
+
+
+async def _routing_problem(request: Request, error: HTTPException) -> Response:
+    if error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "")
+        problem = Problem(405, f"{request.method} is not taken here", where="path", fix=f"Allowed: {allowed}")
+    else:
+        problem = Problem(error.status_code, "there is nothing here", where="path", fix="POST a raster to /invocations")
+    return _respond(problem, dict(error.headers or {}))
+
+
+async def _gone(request: Request, error: ClientDisconnect) -> Response:
+    return _respond(Problem(400, "the body ended early", where="body"))
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    return _respond(Problem.of(error))  # Starlette raises it again after answering, so that it is logged

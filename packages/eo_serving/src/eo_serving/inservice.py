@@ -1,0 +1,25 @@
+"""Which version answers in this process, by model name.
+
+MLServer moves the route of `/invocations` to a new runtime *before* that runtime has loaded, and imports the
+runtime's module anew with each load. So the version that answers is kept here, outside both: it changes only once
+the new one has passed its test, and stays when the new one fails.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from eo_serving.service import Service
+
+_current: dict[str, Service] = {}
+
+
+def put(name: str, service: Service) -> None:
+    """Let a version answer from now on; calls that run already end with the one they began with."""
+    _current[name] = service
+
+
+def get(name: str) -> Service | None:
+    """The version that answers; None where there is none yet."""
+    return _current.get(name)

@@ -1,0 +1,200 @@
+"""One call of `/invocations`, without a network: content type, query and body in, the answer's bytes out."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+from urllib.parse import parse_qsl
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eo_data.errors import UsageError
+from eo_data.tiling import array_reader
+from eo_serving.media import JSON, TIFF, MediaType, Offer, negotiate
+from eo_serving.problem import UnsupportedType
+from eo_serving.service import Deadline, Service
+from eo_serving.tensors import check_shape, parse_json, parse_npy, to_reflectance
+
+if TYPE_CHECKING:
+    from eo_data.rasters import ImageRaster
+
+NPY: Final = "application/x-npy"
+PNG: Final = "image/png"
+
+_TIFF_SAYS: Final = {"application": "geotiff", "profile": "cloud-optimized"}
+MASK_TIFF: Final = Offer(TIFF, optional=_TIFF_SAYS)
+PROBABILITY_TIFF: Final = Offer(TIFF, {"band": "probability"}, optional=_TIFF_SAYS)
+RASTER_OFFERS: Final = (MASK_TIFF, PROBABILITY_TIFF, Offer(PNG), Offer(NPY))
+TENSOR_OFFERS: Final = {JSON: (Offer(JSON), Offer(NPY)), NPY: (Offer(NPY), Offer(JSON))}
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """What a client sent.
+
+    Attributes:
+        content_type: The Content-Type header.
+        accept: The Accept header; None where there is none.
+        query: The query string, without its question mark.
+        body: The body.
+    """
+
+    content_type: str
+    accept: str | None
+    query: str
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What goes back.
+
+    Attributes:
+        content_type: The type that was agreed on.
+        body: The answer.
+        headers: Which model answered, and what the values meant.
+    """
+
+    content_type: str
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Query:
+    """What the query string may say of the values that are sent.
+
+    Attributes:
+        radiometry: Scale and offset, each None where it is not said.
+        bands: Names of the bands in their order; None where they are not said.
+    """
+
+    radiometry: tuple[float | None, float | None] = (None, None)
+    bands: tuple[str, ...] | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Query:
+        """Read `scale`, `offset` and `bands`.
+
+        Raises:
+            UsageError: If a key is unknown or stands twice, or a value is impossible.
+        """
+        said: dict[str, str] = {}
+        for key, value in parse_qsl(text, keep_blank_values=True):
+            if key not in {"scale", "offset", "bands"} or key in said:
+                raise UsageError(
+                    f"'{key[:40]}' is unknown or stands twice", where="query", fix="Known: scale, offset, bands"
+                )
+            said[key] = value
+        scale, offset = (cls._number(said, key) for key in ("scale", "offset"))
+        if scale is not None and scale <= 0:
+            raise UsageError("a scale is greater than 0", where="scale", fix="Such as scale=0.0001")
+        names = said["bands"].split(",") if "bands" in said else None
+        return cls((scale, offset), None if names is None else tuple(name.strip() for name in names))
+
+    @staticmethod
+    def _number(said: Mapping[str, str], key: str) -> float | None:
+        if key not in said:
+            return None
+        try:
+            number = float(said[key])
+        except ValueError:
+            number = math.nan
+        if not abs(number) <= 1e6:
+            raise UsageError(f"'{said[key][:40]}' is no {key}", where=key, fix="Such as scale=0.0001&offset=-0.1")
+        return number
+
+
+def answer(invocation: Invocation, service: Service, deadline: Deadline | None = None) -> Answer:
+    """Answer one call.
+
+    Raises:
+        TerraloopError: If it is refused; `eo_serving.problem` has the status of each.
+    """
+    kind = MediaType.parse(invocation.content_type)
+    if kind.name == TIFF and kind.parameters.get("application", "geotiff") == "geotiff":
+        handler = _answer_raster
+    elif kind.name in TENSOR_OFFERS:
+        handler = _answer_tensor
+    else:
+        raise UnsupportedType(
+            f"a body of type '{kind.name or 'none'}' is not taken",
+            where="Content-Type",
+            fix=f"Send {TIFF}, {JSON} or {NPY}",
+        )
+    if not invocation.body:
+        raise UsageError("the body is empty", where="body", fix="Send a GeoTIFF, or JSON with 'inputs'")
+    return handler(invocation, Query.parse(invocation.query), service, deadline)
+
+
+def _answer_tensor(invocation: Invocation, query: Query, service: Service, deadline: Deadline | None) -> Answer:
+    kind = MediaType.parse(invocation.content_type).name
+    offer = negotiate(invocation.accept, TENSOR_OFFERS[kind])
+    values = parse_json(invocation.body) if kind == JSON else parse_npy(invocation.body)
+    count, shape = check_shape(values)
+    service.check_size(shape, count)
+    batch = to_reflectance(values, service.data, request=query.radiometry, bands=query.bands)
+    masks = np.empty((count, *shape), dtype=np.uint8)
+    for number in range(count):
+        read = array_reader(batch.pixels[number], batch.valid[number])
+        for rows in service.rows(read, shape, deadline):
+            masks[number, rows.top : rows.top + rows.mask.shape[0]] = rows.mask
+    body = _npy(masks) if offer.name == NPY else json.dumps({"predictions": masks.tolist()}).encode()
+    return Answer(offer.name, body, service.identity(batch.radiometry))
+
+
+def _answer_raster(invocation: Invocation, query: Query, service: Service, deadline: Deadline | None) -> Answer:
+    from eo_data.rasters import open_image
+
+    offer = negotiate(invocation.accept, RASTER_OFFERS)
+    with open_image(invocation.body, service.data, where="body", request=query.radiometry, bands=query.bands) as image:
+        service.check_size(image.shape)
+        tags = service.identity(image.radiometry)
+        if offer.name == TIFF:
+            body = _tiff(image, service, tags, deadline, probability=offer is PROBABILITY_TIFF)
+        elif offer.name == PNG:
+            body = _png(image, service, deadline)
+        else:
+            body = _npy(_whole_mask(image, service, deadline))
+    return Answer(offer.name, body, tags)
+
+
+def _tiff(
+    image: ImageRaster, service: Service, tags: Mapping[str, str], deadline: Deadline | None, *, probability: bool
+) -> bytes:
+    from eo_serving.masks import RasterGrid, mask_file, memory_paths, probability_file
+
+    writer = probability_file if probability else mask_file
+    classes = service.model.description.output.classes
+    with memory_paths() as (path, scratch, finished):
+        with writer(path, scratch, RasterGrid.of(image), classes, tags) as target:
+            for rows in service.rows(image.read, image.shape, deadline):
+                target.write(rows.top, rows.probability if probability else rows.mask[np.newaxis])
+        return bytes(finished.getbuffer())
+
+
+def _png(image: ImageRaster, service: Service, deadline: Deadline | None) -> bytes:
+    from eo_serving.quicklooks import Thumbnail
+
+    thumbnail = Thumbnail(image.shape, service.data)
+    for rows in service.rows(thumbnail.watch(image.read), image.shape, deadline):
+        thumbnail.add(rows)
+    return thumbnail.png(service.colors)
+
+
+def _whole_mask(image: ImageRaster, service: Service, deadline: Deadline | None) -> NDArray[np.uint8]:
+    mask = np.empty(image.shape, dtype=np.uint8)
+    for rows in service.rows(image.read, image.shape, deadline):
+        mask[rows.top : rows.top + rows.mask.shape[0]] = rows.mask
+    return mask
+
+
+def _npy(array: NDArray[np.uint8]) -> bytes:
+    stream = io.BytesIO()
+    np.lib.format.write_array(stream, array, version=(1, 0), allow_pickle=False)
+    return stream.getvalue()

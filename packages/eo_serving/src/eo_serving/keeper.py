@@ -1,0 +1,129 @@
+"""Which version this endpoint serves: at the start, on request, and after its MLServer had to be started again."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from eo_data.errors import DataRefused, TemporaryFailure, TerraloopError
+from eo_data.step import write_atomically
+from eo_serving.declaration import declared
+from eo_serving.versions import KeptVersion, Versions, read_version
+
+if TYPE_CHECKING:
+    from eo_data.model.files import ModelFiles
+    from eo_data.usecase import UseCase
+    from eo_serving.backend import Backend
+
+log = logging.getLogger(__name__)
+
+_SERVED_FILE: Final = "served.json"
+
+
+class Keeper:
+    """Keeps one version of a model in service.
+
+    Args:
+        usecase: The use case that is served.
+        backend: Where versions are loaded.
+        versions: Where they come from.
+        state: Folder in which the choice outlives this process.
+    """
+
+    def __init__(self, usecase: UseCase, backend: Backend, versions: Versions, state: Path) -> None:
+        self._usecase = usecase
+        self._backend = backend
+        self._versions = versions
+        self._file = state / _SERVED_FILE
+        self._lock = asyncio.Lock()
+        self.current: KeptVersion | None = None
+        self.files: ModelFiles | None = None
+
+    async def reload(self, uri: str | None) -> dict[str, Any]:
+        """Put a version into service; the one before answers until the new one has passed its test.
+
+        Args:
+            uri: A version, which stays through restarts; None follows the ledger's champion.
+
+        Returns:
+            `model`, `version`, `uri`, `digest`, `run`, and `previous`, the URI of the one before or None.
+
+        Raises:
+            TerraloopError: If it is refused or out of reach; the one before goes on answering.
+        """
+        async with self._lock:
+            version = await asyncio.to_thread(self._versions.obtain, uri)
+            previous = self.current
+            await self._load(version)
+            record = {"pinned": uri is not None and "@" not in uri, "version": asdict(version)}
+            await asyncio.to_thread(write_atomically, self._file, json.dumps(record).encode())
+            await asyncio.to_thread(self._versions.prune, version, *([previous] if previous else []))
+        log.info("%s answers now (model digest %s)", version.label, version.digest)
+        return {**described(version), "previous": previous.uri if previous else None}
+
+    async def restore(self) -> None:
+        """Put back what was served before a restart: a pinned version, else the champion, else what lies here.
+
+        Whatever fails is logged, and does not stop the server: it answers 503 until a version is deployed.
+        """
+        kept, pinned = await asyncio.to_thread(self._remembered)
+        try:
+            await self.reload(kept.uri if kept and pinned else None)
+            return
+        except TemporaryFailure as error:
+            log.warning("the version to serve cannot be looked up: %s", error)
+        except TerraloopError as error:
+            log.warning("no version to serve yet: %s", error)
+            return
+        except Exception:
+            log.exception("the version to serve cannot be looked up")
+        if kept is not None and await self._loaded(kept):
+            log.warning("%s answers, as before the restart", kept.label)
+
+    async def resume(self) -> None:
+        """Load the current version once more, into a MLServer that was started again."""
+        if self.current is None:
+            await self.restore()
+        else:
+            await self._loaded(self.current)
+
+    async def _loaded(self, version: KeptVersion) -> bool:
+        try:
+            async with self._lock:
+                await self._load(version)
+        except TerraloopError as error:
+            log.error("%s cannot be loaded: %s", version.label, error)
+            return False
+        return True
+
+    async def _load(self, version: KeptVersion) -> None:
+        folder = self._versions.path(version)
+        files = await asyncio.to_thread(read_version, folder)
+        await self._backend.load(
+            self._usecase.name, folder, Path(self._usecase.source), declared(files.description, version.version)
+        )
+        self.current, self.files = version, files
+
+    def _remembered(self) -> tuple[KeptVersion | None, bool]:
+        try:
+            record = json.loads(self._file.read_text(encoding="utf-8"))
+            version = KeptVersion(**record["version"])
+            read_version(self._versions.path(version))
+        except (OSError, ValueError, TypeError, KeyError, DataRefused):
+            return None, False
+        return version, bool(record.get("pinned"))
+
+
+def described(version: KeptVersion) -> dict[str, Any]:
+    """A version as the front names it in JSON."""
+    return {
+        "model": version.label,
+        "version": version.version,
+        "uri": version.uri,
+        "digest": version.digest,
+        "run": version.run,
+    }

@@ -1,0 +1,98 @@
+"""Content types: what a body is, and which of the offered answers a request accepts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from email.message import Message
+from typing import Final
+
+from eo_serving.problem import NotOffered
+
+TIFF: Final = "image/tiff"
+JSON: Final = "application/json"
+GEOTIFF_TYPE: Final = "image/tiff; application=geotiff"
+
+
+@dataclass(frozen=True)
+class MediaType:
+    """A media type with its parameters, lower case.
+
+    Attributes:
+        name: Such as `image/tiff`.
+        parameters: Such as `{"application": "geotiff"}`.
+    """
+
+    name: str
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, text: str) -> MediaType:
+        """Read one media type; an absent or malformed one has an empty name."""
+        message = Message()
+        message["content-type"] = text.replace("\r", " ").replace("\n", " ")
+        parameters = message.get_params(failobj=[], unquote=True)
+        name = parameters[0][0].strip().lower() if parameters else ""
+        rest = {key.strip().lower(): value.strip().lower() for key, value in parameters[1:]}
+        return cls(name if name.count("/") == 1 else "", rest)
+
+
+@dataclass(frozen=True)
+class Offer:
+    """One type of answer.
+
+    Attributes:
+        name: Its media type, `image/tiff`.
+        parameters: What an Accept entry must say to mean this one.
+        optional: Parameters that an Accept entry may add without changing what is meant.
+    """
+
+    name: str
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    optional: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """As it stands in an Accept header."""
+        return "; ".join([self.name, *(f"{key}={value}" for key, value in self.parameters.items())])
+
+    def specificity(self, wanted: MediaType) -> int | None:
+        """How exactly an Accept entry means this answer, from 0 for `*/*`; None where it does not mean it.
+
+        Wildcards mean any answer without parameters.
+        """
+        kind = self.name.split("/")[0]
+        if wanted.name in {"*/*", f"{kind}/*"}:
+            return None if self.parameters else int(wanted.name != "*/*")
+        given = {key: value for key, value in wanted.parameters.items() if key != "q"}
+        needless = {key for key, value in given.items() if self.optional.get(key) == value}
+        meant = {key: value for key, value in given.items() if key not in needless}
+        return 2 if wanted.name == self.name and meant == dict(self.parameters) else None
+
+    def quality(self, accepted: Sequence[MediaType]) -> float:
+        """The quality that the most exact of the Accept entries gives this answer; 0 is none."""
+        exact = [(rank, _quality(wanted)) for wanted in accepted if (rank := self.specificity(wanted)) is not None]
+        return max(exact)[1] if exact else 0.0
+
+
+def negotiate(accept: str | None, offers: Sequence[Offer]) -> Offer:
+    """The offer that an Accept header prefers; the first of equals, and the first where it says nothing.
+
+    Raises:
+        NotOffered: If it accepts none of them, naming them.
+    """
+    if accept is None or not accept.strip():
+        return offers[0]
+    accepted = [MediaType.parse(part) for part in accept.split(",")]
+    best = max(offers, key=lambda offer: offer.quality(accepted))
+    if best.quality(accepted) == 0:
+        raise NotOffered(
+            "no answer of an accepted type is offered", where="Accept", fix=f"Offered: {', '.join(map(str, offers))}"
+        )
+    return best
+
+
+def _quality(wanted: MediaType) -> float:
+    try:
+        return min(max(float(wanted.parameters.get("q", "1")), 0.0), 1.0)
+    except ValueError:
+        return 0.0

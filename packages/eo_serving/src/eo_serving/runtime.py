@@ -1,0 +1,106 @@
+"""The MLServer runtime: our ONNX Runtime session behind `/invocations` and the V2 protocol.
+
+MLServer loads it by name from `model-settings.json`, whose `parameters.extra` says where the version and the use
+case lie. What computes runs in threads, so that health checks are answered meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import Depends, Request, Response
+from mlserver import MLModel
+from mlserver.errors import MLServerError
+from mlserver.handlers import custom_handler
+from mlserver.types import InferenceRequest, InferenceResponse
+
+from eo_data.errors import TerraloopError
+from eo_data.usecase import UseCase
+from eo_serving import inservice
+from eo_serving.invocation import Answer, Invocation, answer
+from eo_serving.problem import PROBLEM_TYPE, NoModel, Problem
+from eo_serving.service import Deadline, Service, open_service
+from eo_serving.v2 import infer
+from eo_serving.versions import read_version
+
+log = logging.getLogger("mlserver.terraloop")
+
+
+async def read_invocation(request: Request) -> Invocation:
+    """The parts of a request that an answer depends on.
+
+    A dependency rather than an argument of the handler: with workers MLServer pickles the handler's arguments, and
+    a `Request` cannot be.
+    """
+    return Invocation(
+        content_type=request.headers.get("content-type", ""),
+        accept=request.headers.get("accept"),
+        query=request.url.query,
+        body=await request.body(),
+    )
+
+
+class MaskRuntime(MLModel):  # type: ignore[misc]
+    """One model version behind `/invocations` and V2."""
+
+    async def load(self) -> bool:
+        """Read the version, test it on its golden chip, then let it answer.
+
+        Raises:
+            MLServerError: With the problem as its text; the version that answered before goes on answering.
+        """
+        try:
+            service = await asyncio.to_thread(_open, self._settings.parameters.extra)
+        except Exception as error:
+            raise _refusal(error) from error
+        self._service = service
+        inservice.put(self.name, service)
+        return True
+
+    @custom_handler(rest_path="/invocations")  # type: ignore[untyped-decorator]
+    async def invocations(self, invocation: Annotated[Invocation, Depends(read_invocation)]) -> Response:
+        """MLflow's protocol and rasters."""
+        try:
+            service = inservice.get(self.name)
+            if service is None:
+                raise NoModel("no model is loaded yet", fix="Deploy one, or try again later")
+            result = await asyncio.to_thread(_answer, invocation, service)
+        except Exception as error:
+            problem = _problem(error)
+            return Response(problem.body(), status_code=problem.status, media_type=PROBLEM_TYPE)
+        return Response(result.body, media_type=result.content_type, headers=dict(result.headers))
+
+    async def predict(self, payload: InferenceRequest) -> InferenceResponse:
+        """V2: one tensor `[N, bands, H, W]` in, masks and, on request, probabilities out.
+
+        Raises:
+            MLServerError: With the problem as its text.
+        """
+        try:
+            service = self._service
+            return await asyncio.to_thread(infer, payload, service, Deadline(service.serve.limits.request_seconds))
+        except Exception as error:
+            raise _refusal(error) from error
+
+
+def _open(extra: dict[str, Any]) -> Service:
+    return open_service(read_version(Path(extra["folder"])), UseCase.load(extra["usecase"]))
+
+
+def _answer(invocation: Invocation, service: Service) -> Answer:
+    return answer(invocation, service, Deadline(service.serve.limits.request_seconds))
+
+
+def _problem(error: Exception) -> Problem:
+    if not isinstance(error, TerraloopError):
+        log.error("unexpected failure", exc_info=error)
+    return Problem.of(error)
+
+
+def _refusal(error: Exception) -> MLServerError:
+    """The problem as MLServer passes it on: `{"error": <the problem document>}`, with its status."""
+    problem = _problem(error)
+    return MLServerError(problem.body().decode(), status_code=problem.status)

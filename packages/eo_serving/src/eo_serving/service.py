@@ -1,0 +1,175 @@
+"""The model in service: a verified version, tested on its golden chip, with the use case that it serves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eo_data.errors import DataRefused
+from eo_data.tiling import RowBand, predict_rows
+from eo_data.usecase import IGNORE
+from eo_serving.configuration import ServeSection
+from eo_serving.problem import OutOfTime, TooLarge
+
+if TYPE_CHECKING:
+    from eo_data.model.files import ModelFiles
+    from eo_data.model.session import OnnxModel
+    from eo_data.radiometry import Radiometry
+    from eo_data.tiling import Pixels, ReadWindow
+    from eo_data.usecase import DataSection, UseCase
+
+
+@dataclass(frozen=True)
+class MaskRows:
+    """Finished rows of a mask.
+
+    Attributes:
+        mask: Class indexes `[rows, width]`, uint8, 255 without data.
+        band: The probabilities that they come from.
+    """
+
+    mask: NDArray[np.uint8]
+    band: RowBand
+
+    @property
+    def top(self) -> int:
+        """Row where they begin."""
+        return self.band.top
+
+    @property
+    def probability(self) -> Pixels:
+        """`[classes, rows, width]`, float32, NaN without data."""
+        return np.where(self.mask != IGNORE, self.band.probability, np.float32(np.nan))
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """The moment by which an answer must be ready."""
+
+    seconds: float
+    _end: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Start the clock."""
+        object.__setattr__(self, "_end", time.monotonic() + self.seconds)
+
+    def check(self) -> None:
+        """Raise `OutOfTime` once the moment has passed."""
+        if time.monotonic() > self._end:
+            raise OutOfTime(
+                f"the answer was not ready in {self.seconds:g} s",
+                where="body",
+                fix="Send a smaller raster, or use `eo-serving predict` for whole scenes",
+            )
+
+
+@dataclass(frozen=True)
+class Service:
+    """A model version with everything that an answer needs.
+
+    Attributes:
+        model: The graph in memory.
+        data: The use case's data section.
+        serve: The use case's serve section.
+        label: `<name>/<version>`.
+        uri: `models:/<name>/<version>`.
+        run: The MLflow run that made it.
+        version: Its number.
+    """
+
+    model: OnnxModel
+    data: DataSection
+    serve: ServeSection
+    label: str
+    uri: str
+    run: str
+    version: int
+
+    @property
+    def digest(self) -> str:
+        """The model digest."""
+        return self.model.digest
+
+    @property
+    def colors(self) -> tuple[str, ...]:
+        """`#rrggbb` per class."""
+        return tuple(c.color for c in self.model.description.output.classes)
+
+    def identity(self, radiometry: Radiometry) -> dict[str, str]:
+        """What every answer carries, in its headers and as TIFF tags: which model, and what the values meant."""
+        return {
+            "Terraloop-Model": self.label,
+            "Terraloop-Run": self.run,
+            "Terraloop-Digest": self.digest,
+            "Terraloop-Radiometry": str(radiometry),
+        }
+
+    def check_size(self, shape: tuple[int, int], count: int = 1) -> None:
+        """Refuse what is over the limits, before anything of it is decoded.
+
+        Raises:
+            TooLarge: Naming the limit.
+        """
+        limits = self.serve.limits
+        pixels = shape[0] * shape[1] * count
+        if max(shape) > limits.max_side or pixels > limits.max_pixels:
+            raise TooLarge(
+                f"{count} x {shape[0]} x {shape[1]} pixels are more than may be sent at once "
+                f"({limits.max_pixels} pixels, {limits.max_side} on a side)",
+                where="body",
+                fix="Cut it into smaller rasters, or use `eo-serving predict` for whole scenes",
+            )
+
+    def rows(self, read: ReadWindow, shape: tuple[int, int], deadline: Deadline | None = None) -> Iterator[MaskRows]:
+        """The mask of a raster, from top to bottom, as its rows become final.
+
+        Raises:
+            OutOfTime: If the deadline passes.
+        """
+        from eo_data.model.session import classify
+
+        def infer(tiles: Pixels) -> Pixels:
+            if deadline is not None:
+                deadline.check()
+            return self.model(tiles)
+
+        plan = self.model.description.tiling.plan()
+        for band in predict_rows(read, shape, infer, plan, minibatch=self.serve.minibatch):
+            yield MaskRows(classify(band.probability, band.valid), band)
+
+
+def open_service(files: ModelFiles, usecase: UseCase) -> Service:
+    """Load a verified version and test it on its golden chip.
+
+    Raises:
+        DataRefused: If it serves another use case's bands or classes, cannot be loaded, or fails its test.
+    """
+    from eo_data.model.session import OnnxModel
+
+    description, data = files.description, usecase.data
+    serve = usecase.section("serve", ServeSection)
+    bands = tuple(band.name for band in data.input_bands)
+    if description.input.bands != bands:
+        raise DataRefused(
+            f"the model reads {', '.join(description.input.bands)}; the use case's inputs are {', '.join(bands)}",
+            where=files.uri,
+            fix="Serve it with the use case that it was trained on, or train it again",
+        )
+    names = tuple(c.name for c in data.classes)
+    if tuple(c.name for c in description.output.classes) != names:
+        raise DataRefused(
+            f"the model's classes are not the use case's ({', '.join(names)})", where=files.uri, fix="Train it again"
+        )
+    model = OnnxModel(files.graph, description, threads=serve.threads)
+    try:
+        model.self_test()
+    except DataRefused:
+        raise
+    except Exception as error:  # ONNX Runtime's errors share no base class but Exception
+        raise DataRefused("the model fails on its golden chip", where=files.uri, fix="Do not serve it") from error
+    return Service(model, data, serve, files.label, files.uri, files.run, files.version)

@@ -1,0 +1,150 @@
+"""`eo-serving serve`: the front and its MLServer, until a signal ends both."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import uvicorn
+
+from eo_data.errors import TerraloopError, UsageError
+from eo_data.store import Store
+from eo_data.usecase import UseCase
+from eo_serving.backend import Backend
+from eo_serving.configuration import ServeSection
+from eo_serving.front import Front, Tokens
+from eo_serving.keeper import Keeper
+from eo_serving.versions import Versions
+
+log = logging.getLogger(__name__)
+
+DEPLOY_TOKEN: Final = "TERRALOOP_DEPLOY_TOKEN"  # noqa: S105 - the variable's name
+ENDPOINT_TOKEN: Final = "TERRALOOP_ENDPOINT_TOKEN"  # noqa: S105 - the variable's name
+_RESTARTS: Final = 3
+"""How often in a row MLServer is started again when it ended within `_SHORT` seconds."""
+_SHORT: Final = 60.0
+_GRACE: Final = 30
+"""Seconds that requests get to end after a signal."""
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handling: the signal must also end the MLServer child."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def serve(usecase: UseCase, store: Store, *, host: str, port: int, backend_port: int, state: Path) -> dict[str, Any]:
+    """Serve a use case until SIGTERM or SIGINT.
+
+    Args:
+        usecase: What is served.
+        store: Whose ledger names the champion.
+        host: Address of the front.
+        port: Port of the front; 0 takes a free one.
+        backend_port: Port of MLServer on loopback; 0 takes a free one.
+        state: Folder that this server may write: settings, kept versions, what is served.
+
+    Returns:
+        `endpoint` and `ended`, the signal that ended it.
+
+    Raises:
+        UsageError: If the port is taken.
+        TerraloopError: If MLServer cannot be kept running.
+    """
+    section = usecase.section("serve", ServeSection)
+    state = state.resolve()
+    state.mkdir(parents=True, exist_ok=True)
+    if backend_port:
+        _listen("127.0.0.1", backend_port, "--backend-port").close()
+    listener = _listen(host, port, "--port")
+    with listener:
+        return asyncio.run(_serve(usecase, section, store, listener, Backend(state, backend_port), state))
+
+
+async def _serve(
+    usecase: UseCase, section: ServeSection, store: Store, listener: socket.socket, backend: Backend, state: Path
+) -> dict[str, Any]:
+    keeper = Keeper(usecase, backend, Versions(state / "versions", store, usecase.name), state)
+    tokens = Tokens(os.environ.get(DEPLOY_TOKEN) or None, os.environ.get(ENDPOINT_TOKEN) or None)
+    front = Front(usecase.name, keeper, backend, section.limits, tokens)
+    server = _Server(
+        uvicorn.Config(
+            front.application(),
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            lifespan="off",
+            ws="none",
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=_GRACE,
+        )
+    )
+    ended: list[str] = []
+    supervision = asyncio.create_task(_supervise(backend, keeper))
+
+    def end(name: str) -> None:
+        server.force_exit = bool(ended)  # a second signal does not wait for requests
+        ended.append(name)
+        server.should_exit = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, end, number.name)
+    supervision.add_done_callback(lambda _: end("MLServer"))
+    address = "http://{}:{}".format(*listener.getsockname()[:2])
+    log.info("the front of '%s' listens on %s", usecase.name, address)
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        await front.close()
+        if supervision.done():
+            await backend.stop()
+            supervision.result()
+        supervision.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await supervision
+        await backend.stop()
+    log.info("ended by %s", ended[0] if ended else "uvicorn")
+    return {"endpoint": f"{address}/invocations", "ended": ended[0] if ended else ""}
+
+
+async def _supervise(backend: Backend, keeper: Keeper) -> None:
+    """Keep MLServer running; returns never.
+
+    Raises:
+        TerraloopError: If it ends again and again.
+    """
+    short = 0
+    while True:
+        began = time.monotonic()
+        await backend.start()
+        await keeper.resume()
+        code = await backend.wait()
+        short = short + 1 if time.monotonic() - began < _SHORT else 0
+        log.error("MLServer ended with %d; requests are answered 503 until it is back", code)
+        if short >= _RESTARTS:
+            raise TerraloopError(f"MLServer ended {short} times in a row", fix="See its log above")
+
+
+def _listen(host: str, port: int, flag: str) -> socket.socket:
+    """A socket that listens; taken ports are found before anything is started."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise UsageError(
+            f"port {port} on {host} cannot be used ({error.strerror})", where=flag, fix="Choose another or end its user"
+        ) from error
+    return listener

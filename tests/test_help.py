@@ -1,0 +1,60 @@
+"""`--help` of every command and step answers, without loading what makes a start slow."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from pipelines.steps import STEPS, Step
+
+HEAVY = {
+    "torch",
+    "lightning",
+    "great_expectations",
+    "mlflow",
+    "matplotlib",
+    "mlserver",
+    "pandas",
+    "onnxruntime",
+    "rasterio",
+    "xarray",
+}
+PROBE = """
+import contextlib, importlib, json, sys
+sys.argv = sys.argv[1:]
+module, _, function = sys.argv.pop(1).partition(":")
+code = None
+with contextlib.redirect_stdout(sys.stderr):
+    try:
+        code = getattr(importlib.import_module(module), function)()
+    except SystemExit as end:
+        code = end.code
+print(json.dumps({"code": code or 0, "modules": sorted({name.partition(".")[0] for name in sys.modules})}))
+"""
+COMMANDS = {"eo-data": "eo_data.cli:main", "eo-models": "eo_models.cli:main", "eo-serving": "eo_serving.cli:main"}
+CALLS = [(command, "--help") for command in COMMANDS] + [(step.command, step.verb, "--help") for step in STEPS]
+CALLS += [("eo-serving", "serve", "--help"), ("eo-models", "baseline", "--help")]
+
+
+@pytest.mark.parametrize("call", CALLS, ids=" ".join)
+def test_help_answers_and_loads_nothing_heavy(call: tuple[str, ...]) -> None:
+    command, *arguments = call
+    line = [sys.executable, "-W", "error::SyntaxWarning", "-c", PROBE, "probe", COMMANDS[command], *arguments]
+    answer = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert answer.stdout, answer.stderr
+    told = json.loads(answer.stdout)
+    assert told["code"] == 0
+    assert "usage: " in answer.stderr
+    assert HEAVY & set(told["modules"]) == set()
+
+
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: step.verb)
+def test_help_names_every_flag_of_the_table(step: Step) -> None:
+    line = [sys.executable, "-c", PROBE, "probe", COMMANDS[step.command], step.verb, "--help"]
+    answer = subprocess.run(line, capture_output=True, text=True, check=True)
+    stored = ("--store",) if step.stores else ()
+    for flag in ("--usecase", "--result", *stored, *step.feeds, *step.settings):
+        assert flag in answer.stderr, f"{step.command} {step.verb} takes no {flag}"
