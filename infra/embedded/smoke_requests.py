@@ -14,6 +14,7 @@ import sys
 import urllib.error
 import urllib.parse
 import urllib.request
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from email.message import Message
@@ -23,6 +24,7 @@ from typing import Any, Final
 
 import numpy as np
 import rasterio
+import rasterio.errors
 from numpy.typing import NDArray
 from rasterio.io import MemoryFile
 from rasterio.windows import Window
@@ -112,6 +114,7 @@ def main() -> int:
     for flag in ("--endpoint", "--image", "--mask-digest", "--model", "--digest"):
         parser.add_argument(flag, required=True)
     options = parser.parse_args()
+    warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)  # scenes without a CRS are meant
     client = Client(options.endpoint, options.model, options.digest)
     failures = 0
     for name, check in checks(client, Path(options.image), options.mask_digest):

@@ -25,8 +25,8 @@ BANDS = ("blue", "green", "nir", "swir16")
 SPECTRA = {
     "land": (600, 900, 2600, 2200),
     "water": (700, 900, 300, 150),
-    "roof": (2400, 2300, 1500, 2600),  # NDWI says water
-    "snow": (4200, 4300, 4600, 500),  # MNDWI says water
+    "roof": (2400, 2300, 750, 2600),  # as high in NDWI as water
+    "snow": (4200, 4300, 4600, 500),  # higher in MNDWI than water
 }
 
 SECTIONS: dict[str, object] = {

@@ -36,7 +36,7 @@ def write(path: Path, pixels: NDArray[np.generic], *, east: float = 0, names: tu
 @pytest.fixture
 def pair(tmp_path: Path) -> tuple[Path, Path]:
     image, label = made_up_chip(np.random.default_rng(3))
-    values = np.where(label == 255, -1, label).astype(np.int16)
+    values = np.where(label == 255, -1, label.astype(np.int16))
     names = BANDS
     return write(tmp_path / "image.tif", image, names=names), write(tmp_path / "label.tif", values[None])
 

@@ -54,7 +54,7 @@ def test_a_good_candidate_becomes_champion_and_a_second_run_changes_nothing(worl
     assert aliases(world) == {"champion": 1}
     assert evaluated["champion"] == evaluated["index"] == "models:/made-up/1"
     assert evaluated["iou"]["candidate"] > evaluated["iou"]["index"] == evaluated["iou"]["champion"]
-    assert evaluated["iou"]["index"] > evaluated["iou"]["index_untuned"]
+    assert evaluated["iou"]["index"] >= evaluated["iou"]["index_untuned"] > 0
 
     promoted = promote(world.store, world.usecase, evaluated["evaluation"])
     assert promoted["gate"]["verdict"] == "promoted"
@@ -181,10 +181,9 @@ def test_of_two_that_promote_at_once_one_is_told(world: World, monkeypatch: pyte
         original(self, after=1, version=9, model_digest="a" * 64, description_digest="a" * 64, reason="rollback")
         return original(self, **arguments)
 
-    monkeypatch.setattr(Ledger, "append", overtaken)
-    with pytest.raises(TemporaryFailure, match="took entry 2"):
+    with monkeypatch.context() as patch, pytest.raises(TemporaryFailure, match="took entry 2"):
+        patch.setattr(Ledger, "append", overtaken)
         promote(world.store, world.usecase, evaluated["evaluation"])
-    monkeypatch.undo()
     assert [entry.version for entry in ledger.entries()] == [1, 9]
     with pytest.raises(UsageError, match="Run evaluate again"):
         promote(world.store, world.usecase, evaluated["evaluation"])
@@ -225,6 +224,7 @@ def test_version_is_whole_and_mlflow_can_load_it(world: World) -> None:
     assert run.info.status == "FINISHED"
     assert run.data.tags["terraloop.dataset.sha256"] == world.dataset.digest
     assert run.data.params["epochs"] == "6"
+    assert run.inputs is not None
     assert run.inputs.dataset_inputs[0].dataset.name == "made-up"
     history = mlflow.MlflowClient().get_metric_history(trained["run"], "loss")
     assert [metric.step for metric in history] == [1, 2, 3, 4, 5, 6]

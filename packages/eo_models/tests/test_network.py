@@ -138,7 +138,7 @@ def test_another_network_is_not_taken_for_its_export() -> None:
     graph = export_network(network, BANDS)
     other = copy.deepcopy(network)
     with torch.no_grad():
-        other.head.bias += torch.tensor([0.5, -0.5])
+        other.head.weight += torch.tensor([0.5, -0.5]).view(2, 1, 1, 1)
     with pytest.raises(TerraloopError, match="differ"):
         check_export(other, graph, pixels(2, BANDS, 32, 32))
 

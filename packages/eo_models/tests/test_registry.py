@@ -32,14 +32,13 @@ def test_a_server_out_of_reach_is_a_temporary_failure(monkeypatch: pytest.Monkey
         Registry("made-up")
 
 
-def test_a_database_that_cannot_be_opened_is_a_temporary_failure(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    (tmp_path / "mlflow.db").mkdir()
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    monkeypatch.setenv("MLFLOW_SQLALCHEMYSTORE_MAX_RETRIES", "0")
-    with pytest.raises(TemporaryFailure):
-        Registry("made-up")
+def test_a_database_that_cannot_be_opened_is_said_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "text").write_text("this is no database, " * 100)
+    for name in ("folder", "text", "text/below/mlflow.db"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/{name}")
+        with pytest.raises(UsageError, match="cannot be opened"):
+            Registry("made-up")
 
 
 def test_a_run_that_fails_is_recorded_as_failed(world: World) -> None:

@@ -167,9 +167,7 @@ def _make_model(usecase: UseCase, version: int = 1, threshold: float = 0.0, gold
         kind="spectral-index",
         input=ModelInput(bands=bands),
         output=ModelOutput(
-            classes=tuple(
-                ModelClass(value=i, name=c.name, color=c.color) for i, c in enumerate(usecase.data.classes)
-            )
+            classes=tuple(ModelClass(value=i, name=c.name, color=c.color) for i, c in enumerate(usecase.data.classes))
         ),
         tiling=Tiling(tile=64, halo=4, blend=8),
         usecase=usecase.name,

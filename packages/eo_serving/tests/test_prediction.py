@@ -104,9 +104,7 @@ def test_a_scene_of_the_store_by_id_and_uri(world: Any, water: UseCase, image: P
     assert from_file["mask_digest"] == by_id["mask_digest"]
 
 
-def test_without_crs_the_item_has_no_place(
-    world: Any, water: UseCase, tiff: Any, tmp_path: Path, decode: Any
-) -> None:
+def test_without_crs_the_item_has_no_place(world: Any, water: UseCase, tiff: Any, tmp_path: Path, decode: Any) -> None:
     path = tmp_path / "bare.tif"
     path.write_bytes(tiff(np.full((13, 9, 9), 500, np.uint16), crs=None, transform=None, names=S2))
     result = predict(water, world.store, str(path), str(tmp_path / "out"), None)
@@ -116,9 +114,7 @@ def test_without_crs_the_item_has_no_place(
     assert decode(path_of(result["mask"]).read_bytes()).crs is None
 
 
-def test_what_was_left_by_a_killed_call_is_completed(
-    world: Any, water: UseCase, image: Path, tmp_path: Path
-) -> None:
+def test_what_was_left_by_a_killed_call_is_completed(world: Any, water: UseCase, image: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     whole = predict(water, world.store, str(image), str(out), None)
     (out / "item.json").unlink()

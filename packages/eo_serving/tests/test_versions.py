@@ -65,8 +65,7 @@ def test_files_that_are_not_those_promoted_are_refused(registry: Any, tmp_path: 
     from eo_data.model.ledger import Ledger
 
     store = Store(str(tmp_path / "store"))
-    wrong = dict(model_digest="1" * 64, description_digest="2" * 64)
-    Ledger(store, "water").append(after=0, version=1, reason="gate", **wrong)
+    Ledger(store, "water").append(after=0, version=1, reason="gate", model_digest="1" * 64, description_digest="2" * 64)
     with pytest.raises(DataRefused, match="not those that were promoted"):
         Versions(tmp_path / "versions", store, "water").obtain(None)
 

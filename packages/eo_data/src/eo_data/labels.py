@@ -9,14 +9,16 @@ from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 
 from eo_data.errors import DataRefused
-from eo_data.rasters import open_tiff
+from eo_data.rasters import mask_reader, open_tiff
 from eo_data.usecase import IGNORE, DataSection
 
 LABEL_FILE: Final = "label.tif"
 
 
-def class_indexes(values: NDArray[Any], data: DataSection, nodata: float | None = None) -> NDArray[np.uint8]:
-    """Label values `[H, W]` as class indexes (uint8), 255 where they are ignored, NaN or the file's nodata.
+def class_indexes(
+    values: NDArray[Any], data: DataSection, nodata: float | None = None, hidden: NDArray[np.bool_] | None = None
+) -> NDArray[np.uint8]:
+    """Label values `[H, W]` as class indexes (uint8), 255 where they are ignored, NaN, the file's nodata or hidden.
 
     Raises:
         DataRefused: If a value stands for no class; all such values are named.
@@ -29,10 +31,12 @@ def class_indexes(values: NDArray[Any], data: DataSection, nodata: float | None 
         hit = np.isin(values, definition.label_values)
         result[hit] = index
         known |= hit
-    if nodata is not None:
-        missing = values == nodata
-        result[missing] = IGNORE
-        known |= missing
+    with np.errstate(over="ignore"):  # a nodata value beyond the label's own type is nowhere in it
+        absent = None if nodata is None else values == nodata
+    for missing in (absent, hidden):
+        if missing is not None:
+            result[missing] = IGNORE
+            known |= missing
     if not known.all():
         strange = ", ".join(f"{value:g}" for value in np.unique(values[~known])[:5])
         raise DataRefused(
@@ -54,11 +58,13 @@ def read_label(source: str, data: DataSection, where: str) -> NDArray[np.uint8]:
             )
         try:
             values = dataset.read(1)
+            mask = mask_reader(dataset, (1,))
+            hidden = None if mask is None else mask() == 0
         except RasterioError as error:
             raise DataRefused(
                 "the label cannot be decoded: the file is truncated or damaged", where=where, fix="Fetch it again"
             ) from error
         try:
-            return class_indexes(values, data, dataset.nodata)
+            return class_indexes(values, data, dataset.nodata, hidden)
         except DataRefused as error:
             raise DataRefused(error.what, where=where, fix=error.fix) from error

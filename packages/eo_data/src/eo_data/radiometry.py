@@ -61,9 +61,9 @@ class Radiometry:
             gain = np.float32(round(self.scale * UNIT, 9))
             shift = np.float32(round(self.offset * UNIT, 6))
             result = values.astype(np.float32) * gain + shift
-        missing: NDArray[np.bool_] = ~np.isfinite(result)  # NaN and infinity, and what overflows only here
-        if self.nodata is not None and np.isfinite(self.nodata):
-            missing |= values == self.nodata
+            missing: NDArray[np.bool_] = ~np.isfinite(result)  # NaN and infinity, and what overflows only here
+            if self.nodata is not None and np.isfinite(self.nodata):
+                missing |= values == self.nodata
         valid: NDArray[np.bool_] = np.logical_not(np.logical_or.reduce(missing, axis=0))
         return np.where(valid, result, np.float32(0)), valid
 
@@ -118,21 +118,40 @@ def _from_stac(
 ) -> tuple[float, float, str] | None:
     """Scale and offset that an item states, and how; None where it says nothing."""
     blocks = [asset, *(asset.get("bands") or []), *(asset.get("raster:bands") or [])]
-    pairs = {
-        (float(scale), float(block.get("raster:offset", block.get("offset", 0.0)) or 0.0))
-        for block in blocks
-        if (scale := block.get("raster:scale", block.get("scale"))) is not None
-    }
+    try:
+        pairs = {
+            (float(scale), float(block.get("raster:offset", block.get("offset", 0.0)) or 0.0))
+            for block in blocks
+            if (scale := block.get("raster:scale", block.get("scale"))) is not None
+        }
+    except (TypeError, ValueError) as error:
+        raise DataRefused(
+            f"raster:scale or raster:offset is no number ({error})", where="item", fix="Correct the item"
+        ) from error
     if len(pairs) > 1:
         raise DataRefused(
             "the item's bands differ in raster:scale or raster:offset", where="item", fix="Split them into scenes"
         )
     if pairs:
         return (*pairs.pop(), "stac")
-    baseline = str(properties.get("s2:processing_baseline", properties.get("processing:version", "")))
-    try:
-        number = float(baseline)
-    except ValueError:
+    number = _sentinel2_baseline(properties)
+    if number is None:
         return None
     with_offset = number >= BASELINE_WITH_OFFSET and number < 99  # 99.99 marks test and reprocessed products
     return (default.scale, default.offset - (0.1 if with_offset else 0.0), "stac-baseline")
+
+
+def _sentinel2_baseline(properties: dict[str, Any]) -> float | None:
+    """The processing baseline of a Sentinel-2 item; None where there is none.
+
+    `processing:version` is a baseline with Sentinel-2 alone: other missions count their own versions.
+    """
+    said = properties.get("s2:processing_baseline")
+    mission = f"{properties.get('constellation')} {properties.get('platform')}".lower()
+    if said is None and "sentinel-2" in mission:
+        said = properties.get("processing:version")
+    try:
+        number = float(str(said))
+    except ValueError:
+        return None
+    return number if np.isfinite(number) else None

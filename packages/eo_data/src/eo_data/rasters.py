@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import rasterio
 from affine import Affine
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
+from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
 from rasterio.io import MemoryFile
 from rasterio.windows import Window
@@ -21,6 +24,7 @@ from rasterio.windows import Window
 from eo_data.bands import band_indexes
 from eo_data.errors import DataRefused
 from eo_data.radiometry import Radiometry, choose_radiometry
+from eo_data.tiff_structure import is_complete, looks_like_tiff
 from eo_data.tiling import Pixels, Valid
 from eo_data.usecase import DataSection
 
@@ -57,7 +61,12 @@ class ImageRaster:
         Raises:
             DataRefused: If the file's blocks cannot be decoded (truncated or damaged).
         """
-        return self.radiometry.reflectance(self.values(top, left, height, width))
+        pixels, valid = self.radiometry.reflectance(self.values(top, left, height, width))
+        mask = mask_reader(self._source, self.indexes)
+        if mask is not None:
+            valid &= self._decode(mask, top, left, height, width) != 0
+            pixels = np.where(valid, pixels, np.float32(0))
+        return pixels, valid
 
     def values(self, top: int, left: int, height: int, width: int) -> NDArray[Any]:
         """A window's values as they stand in the file, `[bands, h, w]`.
@@ -65,8 +74,11 @@ class ImageRaster:
         Raises:
             DataRefused: If the file's blocks cannot be decoded.
         """
+        return self._decode(partial(self._source.read, list(self.indexes)), top, left, height, width)
+
+    def _decode(self, read: Callable[..., Any], top: int, left: int, height: int, width: int) -> NDArray[Any]:
         try:
-            values: NDArray[Any] = self._source.read(list(self.indexes), window=Window(left, top, width, height))
+            values: NDArray[Any] = read(window=Window(left, top, width, height))
         except (RasterioError, MemoryError) as error:
             raise DataRefused(
                 "the pixels cannot be decoded: the file is truncated or damaged",
@@ -84,11 +96,15 @@ class ImageRaster:
 def open_tiff(source: str | bytes, where: str) -> Iterator[Any]:
     """Open a GeoTIFF, from a path or from its bytes, with rasterio; the driver is GTiff, never another.
 
+    A file whose directories are not whole is refused, although GDAL would read on without the lost tags.
+
     Raises:
         DataRefused: If it is no readable GeoTIFF.
     """
     with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"), warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        if not _is_whole(source):
+            raise DataRefused("the TIFF is truncated or damaged", where=where, fix="Fetch or write the file again")
         try:
             if isinstance(source, bytes):
                 with MemoryFile(source) as memory, memory.open(driver="GTiff") as dataset:
@@ -97,7 +113,7 @@ def open_tiff(source: str | bytes, where: str) -> Iterator[Any]:
                 with rasterio.open(source, driver="GTiff") as dataset:
                     yield dataset
         except RasterioIOError as error:
-            what = "the TIFF is truncated or damaged" if _looks_like_tiff(source) else "this is no GeoTIFF"
+            what = "the TIFF is truncated or damaged" if _is_tiff(source) else "this is no GeoTIFF"
             raise DataRefused(what, where=where, fix="Give a TIFF file that `rio info` can open") from error
 
 
@@ -154,17 +170,43 @@ def open_image(
         )
 
 
-def _looks_like_tiff(source: str | bytes) -> bool:
-    """Whether the first bytes are those of a TIFF or BigTIFF."""
-    if isinstance(source, str):
-        try:
-            with Path(source).open("rb") as stream:
-                head = stream.read(4)
-        except OSError:
-            return False
-    else:
-        head = source[:4]
-    return head in {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}
+def _is_tiff(source: str | bytes) -> bool:
+    """Whether it begins as a TIFF does; a path that only GDAL can open is judged by GDAL."""
+    with _stream(source) as stream:
+        return stream is not None and looks_like_tiff(stream.read(4))
+
+
+def _is_whole(source: str | bytes) -> bool:
+    with _stream(source) as stream:
+        return stream is None or is_complete(stream, stream.seek(0, io.SEEK_END))
+
+
+@contextmanager
+def _stream(source: str | bytes) -> Iterator[BinaryIO | None]:
+    """The bytes of a source; None where they cannot be read here."""
+    if isinstance(source, bytes):
+        yield io.BytesIO(source)
+        return
+    try:
+        stream = Path(source).open("rb")  # noqa: SIM115 - closed below
+    except OSError:
+        yield None
+        return
+    with stream:
+        yield stream
+
+
+def mask_reader(dataset: Any, indexes: Sequence[int]) -> Callable[..., Any] | None:
+    """What reads where an open rasterio dataset has data (0 is none), called with a window.
+
+    That is its internal mask, else an alpha band that is none of the bands wanted; None where it has neither.
+    """
+    flags = dataset.mask_flag_enums[0]
+    if MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags:
+        reader: Callable[..., Any] = dataset.dataset_mask
+        return reader
+    alphas = [number for number, kind in enumerate(dataset.colorinterp, start=1) if kind is ColorInterp.alpha]
+    return next((partial(dataset.read, number) for number in alphas if number not in indexes), None)
 
 
 def geobox_of(dataset: Any) -> GeoBox | None:

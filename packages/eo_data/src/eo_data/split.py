@@ -9,9 +9,10 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from eo_data.errors import DataRefused
@@ -22,6 +23,12 @@ if TYPE_CHECKING:
 
 EQUAL_AREA: Final = "EPSG:6933"
 """NSIDC EASE-Grid 2.0 Global: cells of one size everywhere, and one grid for every UTM zone."""
+
+_HALF_WAY: Final = 17_367_530.45
+"""EPSG:6933's x of 180 degrees east, metres."""
+
+_FARTHEST: Final = 7_324_184.57
+"""EPSG:6933's y of 86 degrees north, metres."""
 
 
 @dataclass(frozen=True)
@@ -54,25 +61,40 @@ def place_chip(rule: SplitRule, chip: GeoBox) -> Placement | None:
     a place from one to the other.
 
     Raises:
-        DataRefused: If its place cannot be projected (beyond 86 degrees of latitude).
+        DataRefused: If its place cannot be projected, or lies beyond 86 degrees of latitude.
     """
     height, width = chip.shape
-    transformer = _transformer(str(chip.crs))
-    corners = np.array([chip.affine @ (x, y) for x in (0, width) for y in (0, height)])
-    x, y = transformer.transform(corners[:, 0], corners[:, 1])
-    if not (np.isfinite(x).all() and np.isfinite(y).all()):
-        raise DataRefused("the chip cannot be placed on the global grid", where=str(chip.crs), fix="Check the CRS")
-    # Enough points that no cell under the chip is stepped over.
-    steps = int(np.ceil(max(np.ptp(x), np.ptp(y)) / rule.cell)) + 2
-    across, down = np.meshgrid(np.linspace(0, width, steps), np.linspace(0, height, steps))
-    points = [chip.affine @ point for point in zip(across.ravel(), down.ravel(), strict=True)]
-    px, py = transformer.transform(*np.array(points).T)
-    cells = {_cell(rule, a, b) for a, b in zip(px, py, strict=True)}
-    sides = {side(rule, cell) for cell in cells}
-    if len(sides) > 1:
-        return None
-    centre = transformer.transform(*(chip.affine @ (width / 2, height / 2)))
-    return Placement(sides.pop(), _cell(rule, *centre))
+    corners = project(chip, np.array([0, width, 0, width]), np.array([0, 0, height, height]))
+    # Enough points that no cell under the chip is stepped over; across the 180th meridian x starts anew.
+    across, down = np.ptp((corners[0] - corners[0][0] + _HALF_WAY) % (2 * _HALF_WAY)), np.ptp(corners[1])
+    steps = int(np.ceil(max(across, down) / rule.cell)) + 2
+    sides: set[Split] = set()
+    for count in (min(steps, 9), steps):  # what spans many cells shows two sides at once
+        columns, rows = np.meshgrid(np.linspace(0, width, count), np.linspace(0, height, count))
+        sides |= {side(rule, cell) for cell in _cells(rule, project(chip, columns.ravel(), rows.ravel()))}
+        if len(sides) > 1:
+            return None
+    (centre,) = _cells(rule, project(chip, np.array([width / 2]), np.array([height / 2])))
+    return Placement(sides.pop(), centre)
+
+
+def project(grid: GeoBox, columns: NDArray[Any], rows: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Pixel positions of a grid on the global equal-area grid, metres.
+
+    Raises:
+        DataRefused: If they cannot be projected, or lie beyond 86 degrees of latitude.
+    """
+    place = grid.affine
+    x, y = _transformer(str(grid.crs)).transform(
+        place.a * columns + place.b * rows + place.c, place.d * columns + place.e * rows + place.f
+    )
+    if not (np.isfinite(x).all() and (np.abs(y) <= _FARTHEST).all()):
+        raise DataRefused(
+            "this grid does not lie between 86 degrees south and north",
+            where=" ".join(str(grid.crs).split())[:40],
+            fix="Check the CRS and the transform",
+        )
+    return x, y
 
 
 def place_scene(rule: SplitRule, scene_id: str, place: str | None, source_split: str | None) -> Placement:
@@ -98,12 +120,21 @@ def place_scene(rule: SplitRule, scene_id: str, place: str | None, source_split:
     )
 
 
-def _cell(rule: SplitRule, x: float, y: float) -> str:
-    return f"{rule.cell:g}m/{int(np.floor(x / rule.cell))}/{int(np.floor(y / rule.cell))}"
+def _cells(rule: SplitRule, points: tuple[NDArray[Any], NDArray[Any]]) -> set[str]:
+    numbers = np.unique(np.floor(np.stack(points) / rule.cell).astype(np.int64), axis=1)
+    return {f"{rule.cell:g}m/{x}/{y}" for x, y in numbers.T.tolist()}
 
 
 @lru_cache(maxsize=64)
 def _transformer(crs: str) -> Transformer:
     from pyproj import Transformer
+    from pyproj.exceptions import ProjError
 
-    return Transformer.from_crs(crs, EQUAL_AREA, always_xy=True)
+    try:
+        return Transformer.from_crs(crs, EQUAL_AREA, always_xy=True)
+    except ProjError as error:
+        raise DataRefused(
+            "this CRS has no place on Earth",
+            where=" ".join(crs.split())[:40],
+            fix="Give it a geographic or projected one",
+        ) from error

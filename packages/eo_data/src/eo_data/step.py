@@ -66,11 +66,9 @@ def run_command(parser: StepParser, argv: Sequence[str] | None = None) -> int:
     """
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
-    result_file: Path | None = arguments.result
-    if result_file is not None:
-        result_file.unlink(missing_ok=True)  # a result of an earlier run must not pass for this one's
     stdout = _stdout_to_stderr()
     try:
+        _forget(arguments.result)
         if getattr(arguments, "store", "unused") is None:
             raise UsageError("no store is named", where="--store", fix="Give --store URI or set TERRALOOP_STORE")
         result, code = arguments.handler(arguments), 0
@@ -88,14 +86,36 @@ def run_command(parser: StepParser, argv: Sequence[str] | None = None) -> int:
     except Exception:
         logging.getLogger(parser.prog).exception("unexpected failure in step %s", arguments.step)
         return 1
-    line = json.dumps(result, ensure_ascii=False, allow_nan=False)
-    if result_file is not None:
-        write_atomically(result_file, line.encode() + b"\n")
-    if XCOM_FILE.parent.is_dir():
-        write_atomically(XCOM_FILE, line.encode() + b"\n")
-    with os.fdopen(stdout, "wb") as stream:
-        stream.write(line.encode() + b"\n")
+    try:
+        _hand_over(result, arguments.result, stdout)
+    except OSError as error:
+        print(f"{parser.prog} {arguments.step}: error: the result cannot be written: {error}", file=sys.stderr)
+        return 1
     return code
+
+
+def _forget(result_file: Path | None) -> None:
+    """Remove the result of an earlier run: it must not pass for this one's."""
+    if result_file is None:
+        return
+    try:
+        result_file.unlink(missing_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"no result can be written to {result_file} ({error.strerror})", where="--result", fix="Name another file"
+        ) from error
+
+
+def _hand_over(result: dict[str, Any], result_file: Path | None, stdout: int) -> None:
+    """Write a step's result to where it is looked for; to stdout last."""
+    # Names of files that are no UTF-8 hold lone surrogates: as \\udcff they are JSON and can be written.
+    line = json.dumps(result, ensure_ascii=False, allow_nan=False).encode(errors="backslashreplace") + b"\n"
+    if result_file is not None:
+        write_atomically(result_file, line)
+    if XCOM_FILE.parent.is_dir():
+        write_atomically(XCOM_FILE, line)
+    with os.fdopen(stdout, "wb") as stream:
+        stream.write(line)
 
 
 def write_atomically(path: Path, data: bytes) -> None:

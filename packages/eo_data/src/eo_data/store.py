@@ -7,16 +7,20 @@ killed. What consists of several objects is written objects first, manifest last
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
-from typing import Any
-from urllib.parse import unquote, urlsplit
+from typing import Any, TypeVar
+from urllib.parse import unquote_to_bytes, urlsplit
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError, GenericError
+from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import LocalStore, S3Store
+from pydantic import BaseModel, ValidationError
 
 from eo_data.digests import canonical_json
-from eo_data.errors import DataRefused, TemporaryFailure, UsageError
+from eo_data.errors import DataRefused, TemporaryFailure, TerraloopError, UsageError
+
+Record = TypeVar("Record", bound=BaseModel)
 
 
 def as_uri(path_or_uri: str) -> str:
@@ -35,7 +39,7 @@ def local_path(uri: str) -> Path:
     parts = urlsplit(as_uri(uri))
     if parts.scheme != "file":
         raise UsageError(f"'{parts.scheme}://' cannot be read here", where=uri, fix="Give a file:// URI or a path")
-    return Path(unquote(parts.path))
+    return Path(os.fsdecode(unquote_to_bytes(parts.path)))
 
 
 class Store:
@@ -79,17 +83,20 @@ class Store:
         return f"{self.uri}/{key}"
 
     def key(self, uri: str) -> str:
-        """The key of a full URI, or a key as it is.
+        """The key of a full URI or of a path to an object; a key as it is.
 
         Raises:
             UsageError: If the URI lies outside this store.
         """
-        if "://" not in uri and not uri.startswith(("/", "./", "../")):
-            return uri.rstrip("/")
         full = as_uri(uri)
-        if not full.startswith(self.uri + "/"):
-            raise UsageError("this URI lies outside the store", where=uri, fix=f"Give a URI under {self.uri}")
-        return full[len(self.uri) + 1 :]
+        if "://" not in uri and not uri.startswith(("/", "./", "../")):
+            # From inside a store's folder a key may look like a path, and a path from outside like a key.
+            is_path = full.startswith(self.uri + "/") and Path(uri).exists()
+            full = full if is_path else self.resolve(uri.rstrip("/"))
+        key = full[len(self.uri) + 1 :]
+        if not full.startswith(self.uri + "/") or {"", ".", ".."} & set(key.split("/")):
+            raise UsageError("this lies outside the store", where=uri, fix=f"Give a URI under {self.uri}")
+        return key
 
     def exists(self, key: str) -> bool:
         """Whether an object is there."""
@@ -97,8 +104,8 @@ class Store:
             obstore.head(self._objects, key)
         except FileNotFoundError:
             return False
-        except GenericError as error:
-            raise self._unreachable(key, error) from error
+        except BaseError as error:
+            raise self._failure(key, error) from error
         return True
 
     def get(self, key: str) -> bytes:
@@ -114,8 +121,8 @@ class Store:
             raise DataRefused(
                 "there is no such object", where=self.resolve(key), fix="Run the step that makes it first"
             ) from error
-        except GenericError as error:
-            raise self._unreachable(key, error) from error
+        except BaseError as error:
+            raise self._failure(key, error) from error
 
     def put_new(self, key: str, data: bytes | Path) -> bool:
         """Write an object unless it is there; returns whether it was written.
@@ -123,13 +130,19 @@ class Store:
         Args:
             key: Where.
             data: The bytes, or a local file whose bytes they are.
+
+        Raises:
+            DataRefused: If the local file has gone.
+            TemporaryFailure: If the store is out of reach, or full.
         """
         try:
             obstore.put(self._objects, key, data, mode="create", use_multipart=False)
         except AlreadyExistsError:
             return False
-        except GenericError as error:
-            raise self._unreachable(key, error) from error
+        except FileNotFoundError as error:
+            raise DataRefused("there is no such file any more", where=str(data), fix="Run the step again") from error
+        except BaseError as error:
+            raise self._failure(key, error) from error
         return True
 
     def list(self, prefix: str) -> list[str]:
@@ -141,7 +154,7 @@ class Store:
         except FileNotFoundError:
             return []
         except BaseError as error:
-            raise self._unreachable(prefix, error) from error
+            raise self._failure(prefix, error) from error
 
     def get_json(self, key: str) -> dict[str, Any]:
         """An object that is one JSON object.
@@ -157,6 +170,22 @@ class Store:
             raise DataRefused("this is no JSON object", where=self.resolve(key))
         return value
 
+    def get_record(self, key: str, model: type[Record]) -> Record:
+        """A JSON object as the record that it should be.
+
+        Raises:
+            DataRefused: If it is not there or is another kind of object.
+        """
+        try:
+            return model.model_validate(self.get_json(key))
+        except ValidationError as error:
+            fault = error.errors(include_url=False)[0]
+            raise DataRefused(
+                f"this is no {model.__name__.lower()} ({'.'.join(map(str, fault['loc']))}: {fault['msg']})",
+                where=self.resolve(key),
+                fix="Check which URI was given, or make it anew with this release",
+            ) from error
+
     def put_json_new(self, key: str, value: dict[str, Any]) -> bool:
         """Write a JSON object (canonical form) unless it is there; returns whether it was written."""
         return self.put_new(key, canonical_json(value))
@@ -167,9 +196,14 @@ class Store:
             return str(local_path(self.uri) / key)
         return f"/vsis3/{self.uri.removeprefix('s3://')}/{key}"
 
-    def _unreachable(self, key: str, error: Exception) -> TemporaryFailure:
+    def _failure(self, key: str, error: Exception) -> TerraloopError:
+        said = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        if isinstance(error, PermissionDeniedError | UnauthenticatedError):
+            return UsageError(
+                f"the store refuses access ({said})", where=self.resolve(key), fix="Check its credentials"
+            )
         return TemporaryFailure(
-            f"the store did not answer ({str(error).splitlines()[0][:200]})",
+            f"the store did not answer ({said})",
             where=self.resolve(key),
-            fix="Check that it is running and reachable, then run the step again",
+            fix="Check that it is running, reachable and not full, then run the step again",
         )

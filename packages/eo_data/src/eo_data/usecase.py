@@ -6,11 +6,12 @@ Sections that other packages own stay opaque here; each section has its digest.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
-from typing import Any, Final, Literal, Self, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from eo_data.bands import Band, band_key
 from eo_data.digests import json_digest
@@ -22,13 +23,15 @@ IGNORE: Final = 255
 Split = Literal["train", "validation", "holdout", "test"]
 SPLITS: Final[tuple[Split, ...]] = ("train", "validation", "holdout", "test")
 
+VALID_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
 SectionModel = TypeVar("SectionModel", bound=BaseModel)
 
 
 class Section(BaseModel):
-    """Base of every part of a use case: frozen, unknown keys refused."""
+    """Base of every part of a use case: frozen; unknown keys, infinity and NaN refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Reflectance(Section):
@@ -53,12 +56,14 @@ class FolderPattern(Section):
     image: str = "images/{id}.tif"
     label: str = "labels/{id}.tif"
 
-    @model_validator(mode="after")
-    def _has_id(self) -> Self:
-        for pattern in (self.image, self.label):
-            if pattern.count("{id}") != 1:
-                raise ValueError(f"'{pattern}' must hold {{id}} exactly once")
-        return self
+    @field_validator("image", "label")
+    @classmethod
+    def _is_pattern(cls, pattern: str) -> str:
+        if pattern.count("{id}") != 1:
+            raise ValueError(f"'{pattern}' must hold {{id}} exactly once")
+        if pattern.startswith("/") or ".." in pattern.split("/") or set("*?[") & set(pattern):
+            raise ValueError(f"'{pattern}' must be a path inside the folder, without *, ? and [")
+        return pattern
 
 
 class Expectations(Section):
@@ -66,13 +71,27 @@ class Expectations(Section):
 
     crs: Literal["required", "absent", "any"] = "required"
     min_size: int = Field(default=32, ge=1, description="least height and width, pixels")
-    max_size: int = Field(default=20000, ge=1, description="greatest height and width, pixels")
+    max_size: int = Field(default=20000, ge=1, validate_default=True, description="greatest height and width, pixels")
     dtypes: tuple[str, ...] = ("uint16", "int16")
     max_invalid_fraction: float = Field(default=0.9, ge=0, lt=1, description="pixels without data in any input band")
     quantile_range: tuple[float, float] = Field(
         default=(-2000.0, 20000.0), description="per-band 2 % and 98 % quantiles must lie in it, reflectance x 10000"
     )
     max_ignored_label_fraction: float = Field(default=0.99, gt=0, le=1)
+
+    @field_validator("max_size")
+    @classmethod
+    def _sizes_in_order(cls, value: int, info: ValidationInfo) -> int:
+        if value < info.data.get("min_size", value):
+            raise ValueError(f"{value} is less than min_size")
+        return value
+
+    @field_validator("quantile_range")
+    @classmethod
+    def _range_in_order(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if value[0] >= value[1]:
+            raise ValueError(f"{value[0]:g} to {value[1]:g} is no range")
+        return value
 
 
 class ChipShape(Section):
@@ -92,14 +111,27 @@ class SplitRule(Section):
         default={}, description="for scenes without CRS: the source's list -> a side, or shares by hash of the id"
     )
 
-    @model_validator(mode="after")
-    def _shares_add_up(self) -> Self:
-        for name, shares in [("fractions", self.fractions), *self.lists.items()]:
-            if isinstance(shares, dict) and abs(sum(shares.values()) - 1) > 1e-9:
-                raise ValueError(f"the shares of '{name}' add up to {sum(shares.values()):g}, not to 1")
-            if isinstance(shares, dict) and min(shares.values()) < 0:
-                raise ValueError(f"a share of '{name}' is negative")
-        return self
+    @field_validator("fractions")
+    @classmethod
+    def _are_shares(cls, shares: dict[Split, float]) -> dict[Split, float]:
+        if min(shares.values(), default=0) < 0:
+            raise ValueError("a share is negative")
+        if abs(sum(shares.values()) - 1) > 1e-9:
+            raise ValueError(f"the shares add up to {sum(shares.values()):g}, not to 1")
+        return shares
+
+    @field_validator("lists")
+    @classmethod
+    def _lists_are_shares(cls, lists: dict[str, Split | dict[Split, float]]) -> dict[str, Split | dict[Split, float]]:
+        for name, shares in lists.items():
+            if not re.fullmatch(r"[\w.-]+", name):
+                raise ValueError(f"'{name}' is no name of a list: train stands for train.csv")
+            if isinstance(shares, dict):
+                try:
+                    cls._are_shares(shares)
+                except ValueError as error:
+                    raise ValueError(f"'{name}': {error}") from error
+        return lists
 
 
 class DataSection(Section):
@@ -119,28 +151,54 @@ class DataSection(Section):
     split: SplitRule
     simulator: Literal["sentinel-2-l1c"] | None = Field(default=None, description="which simulated scenes stand in")
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        keys: dict[str, str] = {}
-        for band in self.bands:
+    @field_validator("bands")
+    @classmethod
+    def _bands_differ(cls, bands: tuple[Band, ...]) -> tuple[Band, ...]:
+        keys: dict[str, Band] = {}
+        for band in bands:
             for key in band.keys:
-                if keys.setdefault(key, band.name) != band.name:
-                    raise ValueError(f"'{key}' names two bands, {keys[key]} and {band.name}")
-        for name in self.inputs:
+                if keys.setdefault(key, band) is not band:
+                    raise ValueError(f"'{key}' names two bands, {keys[key].name} and {band.name}")
+        return bands
+
+    @field_validator("inputs")
+    @classmethod
+    def _inputs_are_bands(cls, inputs: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if "bands" not in info.data:  # they are at fault themselves
+            return inputs
+        keys = {key: band.name for band in info.data["bands"] for key in band.keys}
+        for name in inputs:
             if band_key(name) not in keys:
-                raise ValueError(f"input '{name}' is none of the bands")
-        if len({keys[band_key(name)] for name in self.inputs}) != len(self.inputs):
-            raise ValueError("a band stands twice in 'inputs'")
-        values = [v for c in self.classes for v in c.label_values] + list(self.ignore_label_values)
-        if len(set(values)) != len(values):
-            raise ValueError("a label value stands for two things in 'classes' and 'ignore_label_values'")
-        return self
+                raise ValueError(f"'{name}' is none of the bands")
+        if len({keys[band_key(name)] for name in inputs}) != len(inputs):
+            raise ValueError("a band stands twice")
+        return inputs
+
+    @field_validator("classes")
+    @classmethod
+    def _classes_differ(cls, classes: tuple[ClassDefinition, ...]) -> tuple[ClassDefinition, ...]:
+        if len({definition.name for definition in classes}) != len(classes):
+            raise ValueError("two classes have one name")
+        _once([value for definition in classes for value in definition.label_values])
+        return classes
+
+    @field_validator("ignore_label_values")
+    @classmethod
+    def _values_differ(cls, ignored: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
+        _once([*ignored, *(value for definition in info.data.get("classes", ()) for value in definition.label_values)])
+        return ignored
 
     @property
     def input_bands(self) -> tuple[Band, ...]:
         """The bands that the model reads, in its order."""
         by_key = {key: band for band in self.bands for key in band.keys}
         return tuple(by_key[band_key(name)] for name in self.inputs)
+
+
+def _once(values: list[int]) -> None:
+    doubled = {value for value in values if values.count(value) > 1}
+    if doubled:
+        raise ValueError(f"label value {min(doubled)} stands for two things")
 
 
 class UseCase:
@@ -157,10 +215,16 @@ class UseCase:
         self.source = source
         self._sections = sections
         self.title = str(sections.get("title", name))
-        unknown = set(sections) - {"title", "data", "train", "gate", "serve", "monitor"}
+        if not VALID_NAME.fullmatch(name):
+            raise UsageError(
+                f"'{name}' is no name of a use case",
+                where=source,
+                fix="Name its folder with letters, digits, '.', '_' and '-': models and folders of the store bear it",
+            )
+        unknown = set(map(str, sections)) - {"title", "data", "train", "gate", "serve", "monitor"}
         if unknown:
             raise UsageError(
-                f"unknown section '{sorted(unknown)[0]}'",
+                f"unknown section '{min(unknown)}'",
                 where=source,
                 fix="Sections are data, train, gate, serve, monitor",
             )
@@ -171,7 +235,7 @@ class UseCase:
         """Read a use case by name or by path of its file or folder.
 
         Raises:
-            UsageError: If it cannot be found, is no YAML, or its `data` section is impossible.
+            UsageError: If it cannot be found or bears no name, is no YAML, or its `data` section is impossible.
         """
         path = find_usecase(name_or_path)
         try:

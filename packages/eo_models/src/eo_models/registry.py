@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import platform
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -169,7 +171,11 @@ def write_flavour(folder: Path, graph: bytes, text: bytes, description: ModelDes
     """A version's folder: MLflow's `onnx` flavour around exactly these bytes of `model.onnx`, and `model.json`."""
     from importlib.metadata import version
 
-    import mlflow.onnx
+    with warnings.catch_warnings():
+        # Raised by MLflow 3.17 over its own type hints when it is imported.
+        warnings.filterwarnings("ignore", ".*Any type hint is inferred as AnyType.*", UserWarning)
+        import mlflow.onnx
+        import mlflow.pyfunc  # loaded when first used, otherwise
     import numpy as np
     import onnx
     from mlflow.models import ModelSignature
@@ -186,7 +192,16 @@ def write_flavour(folder: Path, graph: bytes, text: bytes, description: ModelDes
         onnx.load_from_string(graph),
         str(folder),
         signature=signature,
-        pip_requirements=[f"{package}=={version(package)}" for package in ("onnx", "onnxruntime")],
+        # Said in full: left to itself MLflow asks for an installed pip, and there need not be one.
+        conda_env={
+            "name": "terraloop",
+            "channels": ["conda-forge"],
+            "dependencies": [
+                f"python={platform.python_version()}",
+                "pip",
+                {"pip": [f"{package}=={version(package)}" for package in ("mlflow", "onnx", "onnxruntime")]},
+            ],
+        },
         onnx_execution_providers=["CPUExecutionProvider"],
         save_as_external_data=False,
     )

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 import os
+import sqlite3
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -121,6 +122,30 @@ def tracking_uri() -> str:
     return uri
 
 
+def database_file(uri: str) -> Path | None:
+    """The file of an SQLite tracking store; None for a server or another database."""
+    return Path(uri.removeprefix("sqlite:///")).resolve() if uri.startswith("sqlite:///") else None
+
+
+def open_database(uri: str) -> None:
+    """See that an SQLite tracking store can be opened; MLflow would try for two minutes before it says so.
+
+    Raises:
+        UsageError: If the folder cannot be made or the file is no database.
+    """
+    file = database_file(uri)
+    if file is None:
+        return
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with closing(sqlite3.connect(file, timeout=30)) as connection:
+            connection.execute("pragma schema_version")
+    except (OSError, sqlite3.Error) as error:
+        raise UsageError(
+            f"the tracking database cannot be opened ({error})", where=uri, fix=f"Correct {URI_VARIABLE}"
+        ) from error
+
+
 def connect() -> MlflowClient:
     """A client of the tracking store that `MLFLOW_TRACKING_URI` names.
 
@@ -132,6 +157,7 @@ def connect() -> MlflowClient:
     for variable, value in _SETTINGS.items():
         os.environ.setdefault(variable, value)
     logging.getLogger("alembic").setLevel(logging.WARNING)  # a line per migration of a new database
+    open_database(uri)
     import mlflow
 
     with answering():
@@ -142,11 +168,8 @@ def experiment(client: MlflowClient, name: str) -> str:
     """The experiment's id. With a database and no server, artifacts lie in `mlartifacts` beside its file."""
     from mlflow.exceptions import MlflowException
 
-    location, uri = None, tracking_uri()
-    if uri.startswith("sqlite:///"):
-        folder = Path(uri.removeprefix("sqlite:///")).resolve().parent
-        folder.mkdir(parents=True, exist_ok=True)
-        location = (folder / "mlartifacts").as_uri()
+    file = database_file(tracking_uri())
+    location = (file.parent / "mlartifacts").as_uri() if file else None
     found = client.get_experiment_by_name(name)
     if found is None:
         try:
@@ -156,7 +179,9 @@ def experiment(client: MlflowClient, name: str) -> str:
                 raise
             found = client.get_experiment_by_name(name)
     if found is None or found.lifecycle_stage != "active":
-        raise UsageError(f"the experiment '{name}' is deleted", where=uri, fix="Restore it in MLflow or purge it")
+        raise UsageError(
+            f"the experiment '{name}' is deleted", where=tracking_uri(), fix="Restore it in MLflow or purge it"
+        )
     return str(found.experiment_id)
 
 

@@ -115,7 +115,7 @@ class Backend:
             LoadFailed: If MLServer refuses it; the one before goes on answering.
             TemporaryFailure: If MLServer does not answer.
         """
-        path = self.repository / "model-settings.json"
+        path = self.repository / name / "model-settings.json"
         before = path.read_bytes() if path.is_file() else None
         content = {
             "name": name,

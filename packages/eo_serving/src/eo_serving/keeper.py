@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 from dataclasses import asdict
@@ -83,6 +84,12 @@ class Keeper:
             log.exception("the version to serve cannot be looked up")
         if kept is not None and await self._loaded(kept):
             log.warning("%s answers, as before the restart", kept.label)
+
+    async def prefetch(self) -> None:
+        """Fetch the champion while MLServer starts; `resume` says what is wrong where this fails."""
+        if self.current is None:
+            with contextlib.suppress(Exception):
+                await asyncio.to_thread(self._versions.obtain, None)
 
     async def resume(self) -> None:
         """Load the current version once more, into a MLServer that was started again."""

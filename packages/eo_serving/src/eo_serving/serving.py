@@ -61,6 +61,7 @@ def serve(usecase: UseCase, store: Store, *, host: str, port: int, backend_port:
         UsageError: If the port is taken.
         TerraloopError: If MLServer cannot be kept running.
     """
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # not a line for every request
     section = usecase.section("serve", ServeSection)
     state = state.resolve()
     state.mkdir(parents=True, exist_ok=True)
@@ -126,7 +127,7 @@ async def _supervise(backend: Backend, keeper: Keeper) -> None:
     short = 0
     while True:
         began = time.monotonic()
-        await backend.start()
+        await asyncio.gather(backend.start(), keeper.prefetch())
         await keeper.resume()
         code = await backend.wait()
         short = short + 1 if time.monotonic() - began < _SHORT else 0

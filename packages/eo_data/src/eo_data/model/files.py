@@ -125,6 +125,7 @@ def fetch_model(uri: str, store: Store | None = None) -> ModelFiles:
     import mlflow
     from mlflow.exceptions import MlflowException
 
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # two small files; logs stay readable
     name, version = parse_model_uri(uri, store)
     client = mlflow.MlflowClient()
     try:

@@ -1,0 +1,281 @@
+"""Bad requests: each gets its status and a reason, none ends the server."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import numpy as np
+import pytest
+
+TIFF = {"Content-Type": "image/tiff"}
+JSON = {"Content-Type": "application/json"}
+MEBIBYTE = 2**20
+
+
+@pytest.fixture(autouse=True)
+def _lives_on(server: Any, tiff_chip: bytes) -> Iterator[None]:
+    """After each of these tests the same process still answers."""
+    backend = server.backend_pid()
+    yield
+    with server.client() as client:
+        assert client.post("/invocations", content=tiff_chip, headers=TIFF).status_code == 200
+    assert (server.process.poll(), server.backend_pid()) == (None, backend)
+
+
+def v2(**changes: Any) -> bytes:
+    tensor = {"name": "x", "shape": [1, 6, 2, 2], "datatype": "FP32", "data": [1.0] * 24, **changes}
+    return json.dumps({"inputs": [tensor]}).encode()
+
+
+INVOCATIONS = [
+    (TIFF, b"", 400),
+    (TIFF, b"junk", 422),
+    (TIFF, b"<html><body>Not found</body></html>", 422),
+    (TIFF, b"II*\x00\x08\x00\x00\x00", 422),
+    (TIFF, b"MM\x00*\xff\xff\xff\xff", 422),
+    (TIFF, b"II+\x00\x08\x00\x00\x00" + b"\xff" * 8, 422),
+    (TIFF, b"PK\x03\x04" + bytes(200), 422),
+    (TIFF, b"/vsicurl/http://127.0.0.1/x.tif", 422),
+    (TIFF, b'<VRTDataset rasterXSize="9" rasterYSize="9"><VRTRasterBand/></VRTDataset>', 422),
+    (JSON, b"", 400),
+    (JSON, b"{}", 400),
+    (JSON, b"not json", 400),
+    (JSON, b"\xff\xfe", 400),
+    (JSON, b'{"inputs": [[1, 2], [3]]}', 400),
+    (JSON, b'{"inputs": [[[["a"]]]]}', 400),
+    (JSON, b'{"inputs": [[[[NaN]]]]}', 400),
+    (JSON, b'{"inputs": [[[[null]]]]}', 400),
+    (JSON, b'{"inputs": [[[[1e999]]]]}', 422),
+    (JSON, b'{"inputs": [1]}', 422),
+    (JSON, b'{"dataframe_split": {"columns": [], "data": []}}', 400),
+    (JSON, b'{"href": "file:///etc/passwd"}', 400),
+    (JSON, b'{"href": "http://169.254.169.254/latest/meta-data"}', 400),
+    (JSON, b"[" * 200_000, 400),
+    ({"Content-Type": "application/x-npy"}, b"\x93NUMPY\x01\x00\x10\x00junk", 400),
+    ({"Content-Type": "text/plain"}, b"x", 415),
+    ({"Content-Type": "text/csv"}, b"a,b\n1,2", 415),
+    ({"Content-Type": "application/geo+json"}, b"{}", 415),
+    ({"Content-Type": "multipart/form-data; boundary=x"}, b"--x--", 415),
+    ({"Content-Type": ""}, b"x", 415),
+    ({}, b"x", 415),
+    ({**TIFF, "Content-Encoding": "gzip"}, b"\x1f\x8b", 415),
+    ({**JSON, "Content-Encoding": "br"}, b"{}", 415),
+]
+
+
+@pytest.mark.parametrize(("headers", "body", "status"), INVOCATIONS)
+def test_junk_to_invocations(server: Any, is_problem: Any, headers: dict[str, str], body: bytes, status: int) -> None:
+    with server.client() as client:
+        is_problem(client.post("/invocations", content=body, headers=headers), status)
+
+
+@pytest.mark.parametrize(
+    ("names", "count", "status"), [((), 5, 422), (("a", "b"), 2, 422), (("B02", "B02"), 2, 422), ((), 300, 422)]
+)
+def test_wrong_bands(server: Any, is_problem: Any, tiff: Any, names: tuple[str, ...], count: int, status: int) -> None:
+    with server.client() as client:
+        body = tiff(np.ones((count, 4, 4), np.uint8), names=names)
+        problem = is_problem(client.post("/invocations", content=body, headers=TIFF), status)
+    assert "band" in problem["detail"]
+
+
+@pytest.mark.parametrize("share", [0.001, 0.1, 0.5, 0.9, 0.999])
+def test_truncated_tiffs(server: Any, is_problem: Any, tiff_chip: bytes, share: float) -> None:
+    with server.client() as client:
+        is_problem(client.post("/invocations", content=tiff_chip[: int(len(tiff_chip) * share)], headers=TIFF), 422)
+
+
+def test_bytes_that_were_changed_at_random(server: Any, is_problem: Any, tiff: Any) -> None:
+    """Whatever a damaged file holds, it is answered: with a mask where it still reads, else with a reason."""
+    whole = tiff(np.full((13, 40, 40), 700, np.uint16), compress="deflate")
+    rng = np.random.default_rng(0)
+    seen = set()
+    with server.client() as client:
+        for _ in range(60):
+            body = bytearray(whole)
+            for at in rng.integers(0, len(body), 4):
+                body[at] = rng.integers(256)
+            response = client.post("/invocations", content=bytes(body), headers=TIFF)
+            seen.add(response.status_code)
+            if response.status_code != 200:
+                assert response.status_code in {413, 422}
+                is_problem(response, response.status_code)
+    assert {200, 422} <= seen
+
+
+@pytest.mark.parametrize(
+    ("shape", "creation", "status"),
+    [
+        ((13, 1, 60_000), {}, 413),
+        ((13, 60_000, 1), {}, 413),
+        ((13, 30_000, 30_000), {"tiled": True, "blockxsize": 512, "blockysize": 512}, 413),
+        ((13, 1100, 1000), {}, 413),
+    ],
+    ids=["wide", "high", "huge", "over-pixels"],
+)
+def test_dimensions_over_the_limits(
+    server: Any, is_problem: Any, tmp_path: Path, shape: tuple[int, int, int], creation: Any, status: int
+) -> None:
+    """Sparse files: small bodies that unpack to far more."""
+    import rasterio
+
+    path = tmp_path / "bomb.tif"
+    count, height, width = shape
+    with rasterio.open(
+        path, "w", driver="GTiff", count=count, height=height, width=width, dtype="uint8", sparse_ok=True,
+        crs="EPSG:32630", transform=rasterio.Affine(10, 0, 0, 0, -10, 0), **creation,
+    ):  # fmt: skip
+        pass
+    with server.client() as client:
+        problem = is_problem(client.post("/invocations", content=path.read_bytes(), headers=TIFF), status)
+    assert "pixels" in problem["detail"] or "longer" in problem["detail"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"", 422),
+        (b"junk", 422),
+        (b"\xff\xfe", 422),
+        (b"{}", 422),
+        (b'{"inputs": []}', 400),
+        (b'{"inputs": [{}]}', 422),
+        (b"[" * 100_000, 422),
+        (v2(datatype="BYTES", data=["a"] * 24), 422),
+        (v2(datatype="BOOL", data=[True] * 24), 422),
+        (v2(datatype="FP128"), 422),
+        (v2(shape=[1, 6, 2, 3]), 422),
+        (v2(shape=[1, 5, 2, 2], data=[1.0] * 20), 422),
+        (v2(shape=[6, 2, 2]), 422),
+        (v2(shape=[]), 422),
+        (v2(shape=[-1, -6, 2, 2]), 422),
+        (v2(shape=[1, 6, 10**12, 10**12]), 422),
+        (v2(data=["1"] * 24), 400),
+        (v2(data=[None] * 24), 400),
+        (v2(data=[[1.0], [1.0, 2.0]]), 400),
+        (v2(data={"a": 1}), 400),
+        (v2(data=[1e300] * 24), 422),
+        (v2(datatype="UINT8", data=[300] * 24), 422),
+        (v2(datatype="INT16", data=[1.5] * 24), 422),
+        (v2().replace(b"1.0", b"NaN", 1), 422),
+        (v2().replace(b'"inputs"', b'"outputs": [{"name": "secrets"}], "inputs"'), 400),
+    ],
+)
+def test_junk_to_v2(server: Any, is_problem: Any, body: bytes, status: int) -> None:
+    with server.client() as client:
+        is_problem(client.post("/v2/models/water/infer", content=body, headers=JSON), status)
+
+
+def test_v2_takes_json_only(server: Any, is_problem: Any) -> None:
+    with server.client() as client:
+        for kind in ("application/octet-stream", "text/plain", ""):
+            is_problem(client.post("/v2/models/water/infer", content=v2(), headers={"Content-Type": kind}), 415)
+
+
+def test_bodies_over_the_limit(server: Any, is_problem: Any) -> None:
+    with server.client() as client:
+        for headers, size in ((TIFF, 4 * MEBIBYTE + 1), (JSON, MEBIBYTE + 1)):
+            is_problem(client.post("/invocations", content=bytes(size), headers=headers), 413)
+        is_problem(client.post("/v2/models/water/infer", content=bytes(MEBIBYTE + 1), headers=JSON), 413)
+
+
+def test_an_endless_body_is_cut_while_it_streams(server: Any) -> None:
+    """100 MiB without a length: the answer comes, and the server never held more than the limit."""
+    before = peak_memory(server.process.pid)
+    chunk = bytes(MEBIBYTE)
+    target = urlsplit(server.url)
+    connection = http.client.HTTPConnection(target.hostname or "", target.port, timeout=60)
+    connection.request("POST", "/invocations", body=(chunk for _ in range(100)), headers=TIFF, encode_chunked=False)
+    response = connection.getresponse()
+    problem = json.loads(response.read())
+    connection.close()
+    assert (response.status, problem["status"]) == (413, 413)
+    if before is not None:
+        assert (peak_memory(server.process.pid) or 0) - before < 40 * MEBIBYTE
+
+
+def peak_memory(pid: int) -> int | None:
+    """Greatest resident memory of a process so far, bytes; None where the system does not say."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return None
+    return next(int(line.split()[1]) * 1024 for line in text.splitlines() if line.startswith("VmHWM"))
+
+
+def test_slow_bodies_hold_their_places_only_for_a_while(server: Any, is_problem: Any, tiff_chip: bytes) -> None:
+    target = urlsplit(server.url)
+    head = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: image/tiff\r\nContent-Length: 999\r\n\r\nII"
+    slow = [socket.create_connection((target.hostname or "", target.port or 0), timeout=60) for _ in range(4)]
+    try:
+        for connection in slow:
+            connection.sendall(head)
+        with server.client() as client:
+            end = time.monotonic() + 30
+            while (turned_away := client.post("/invocations", content=tiff_chip, headers=TIFF)).status_code == 200:
+                assert time.monotonic() < end
+            is_problem(turned_away, 429)
+            assert turned_away.headers["Retry-After"]
+            assert client.get("/healthz").status_code == 200
+        statuses = [connection.recv(65536).split(b" ")[1] for connection in slow]
+        assert statuses == [b"408"] * 4
+    finally:
+        for connection in slow:
+            connection.close()
+
+
+def test_clients_that_leave_early(server: Any, tiff_chip: bytes) -> None:
+    target = urlsplit(server.url)
+    head = f"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: image/tiff\r\nContent-Length: {len(tiff_chip)}"
+    for body in (tiff_chip[:500], tiff_chip):
+        with socket.create_connection((target.hostname or "", target.port or 0), timeout=60) as connection:
+            connection.sendall(head.encode() + b"\r\n\r\n" + body)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("POST", "/v2/repository/index", 404),
+        ("POST", "/v2/repository/models/water/load", 404),
+        ("POST", "/v2/repository/models/water/unload", 404),
+        ("POST", "/v2/models/../repository/models/water/unload", 404),
+        ("POST", "/v2/models/water/..%2f..%2frepository%2fmodels%2fwater%2funload", 404),
+        ("POST", "//v2/repository/models/water/unload", 404),
+        ("GET", "/v2", 404),
+        ("GET", "/v2/docs", 404),
+        ("GET", "/v2/models/water/docs", 404),
+        ("GET", "/v2/models/other", 404),
+        ("POST", "/v2/models/other/infer", 404),
+        ("GET", "/v2/models/other/ready", 404),
+        ("POST", "/v2/models/water/versions/2/infer", 404),
+        ("POST", "/v2/models/water/generate", 404),
+        ("GET", "/metrics", 404),
+        ("GET", "/docs", 404),
+        ("GET", "/openapi.json", 404),
+        ("GET", "/../../etc/passwd", 404),
+        ("GET", "/invocations/", 404),
+        ("GET", "/invocations", 405),
+        ("PUT", "/invocations", 405),
+        ("DELETE", "/v2/models/water", 405),
+        ("GET", "/v2/models/water/infer", 405),
+        ("POST", "/", 405),
+        ("GET", "/-/reload", 405),
+        ("TRACE", "/healthz", 405),
+    ],
+)
+def test_nothing_else_can_be_reached(server: Any, is_problem: Any, method: str, path: str, status: int) -> None:
+    target = urlsplit(server.url)
+    connection = http.client.HTTPConnection(target.hostname or "", target.port, timeout=60)
+    connection.request(method, path)  # httpx would tidy the path
+    raw = connection.getresponse()
+    response = httpx.Response(raw.status, headers=dict(raw.getheaders()), content=raw.read())
+    connection.close()
+    is_problem(response, status)

@@ -1,0 +1,135 @@
+"""`deploy` against an endpoint that does not do what it says: the version before comes back."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import numpy as np
+import pytest
+
+from eo_data.errors import TerraloopError, exit_code
+from eo_data.usecase import UseCase
+from eo_serving.deploy import RolledBack, deploy
+from eo_serving.golden import golden_geotiff, is_golden_mask
+from eo_serving.invocation import Invocation, answer
+from eo_serving.service import open_service
+
+
+class LyingEndpoint(ThreadingHTTPServer):
+    """Says that it reloads, and answers as `behaviour` says.
+
+    Attributes:
+        asked: The versions that it was asked to load.
+        before: What `/readyz` says at first; None for 503.
+        after: What `/readyz` says once it was asked to load something.
+        headers: Headers of its answer to the golden chip.
+        body: Its answer to the golden chip.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.asked: list[Any] = []
+        self.before: dict[str, Any] | None = None
+        self.after: dict[str, Any] = {}
+        self.headers: dict[str, str] = {}
+        self.body = b""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: LyingEndpoint
+
+    def do_GET(self) -> None:
+        says = self.server.after if self.server.asked else self.server.before
+        self._send(200 if says else 503, json.dumps(says or {"detail": "none"}).encode())
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path == "/-/reload":
+            self.server.asked.append(json.loads(body).get("model"))
+            self._send(200, json.dumps(self.server.after).encode())
+        else:
+            self._send(200, self.server.body, self.server.headers)
+
+    def _send(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+        self.send_response(status)
+        for key, value in {**(headers or {}), "Content-Length": str(len(body))}.items():
+            self.send_header(key, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def endpoint(registry: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[LyingEndpoint]:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", registry.tracking)
+    monkeypatch.setenv("TERRALOOP_DEPLOY_TOKEN", "token")
+    with LyingEndpoint() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def named(files: Any) -> dict[str, Any]:
+    return {"model": files.label, "version": files.version, "uri": files.uri, "digest": files.digest}
+
+
+@pytest.mark.parametrize("lie", ["readyz", "status", "header", "mask", "none"])
+def test_an_endpoint_that_answers_with_something_else(
+    endpoint: LyingEndpoint, registry: Any, water: UseCase, lie: str
+) -> None:
+    one, two = registry.versions[1], registry.versions[2]
+    golden = golden_geotiff(two.description)
+    answers = {
+        files.version: answer(Invocation("image/tiff", None, "", golden), open_service(files, water))
+        for files in (one, two)
+    }
+    endpoint.before = named(one)
+    endpoint.after = named(one if lie == "readyz" else two)
+    endpoint.headers = dict(answers[1 if lie == "header" else 2].headers)
+    endpoint.body = answers[1 if lie == "mask" else 2].body
+    if lie == "status":
+        endpoint.body = b"nonsense"
+    address = f"http://127.0.0.1:{endpoint.server_port}"
+    if lie == "none":
+        assert deploy(water, registry.store, address, two.uri)["rolled_back"] is False
+        assert endpoint.asked == [two.uri]
+        return
+    with pytest.raises(TerraloopError, match="water/1 answers again") as failure:
+        deploy(water, registry.store, address, two.uri)
+    assert isinstance(failure.value, RolledBack)
+    assert exit_code(failure.value) == 1
+    assert endpoint.asked == [two.uri, one.uri]
+    assert failure.value.result == {
+        "endpoint": f"{address}/invocations",
+        "model": "water/1",
+        "version": 1,
+        "digest": one.digest,
+        "rolled_back": True,
+    }
+
+
+def test_without_a_version_before_nothing_comes_back(endpoint: LyingEndpoint, registry: Any, water: UseCase) -> None:
+    endpoint.after = named(registry.versions[1])
+    with pytest.raises(TerraloopError, match="does not answer rightly") as failure:
+        deploy(water, registry.store, f"http://127.0.0.1:{endpoint.server_port}", "models:/water/2")
+    assert not isinstance(failure.value, RolledBack)
+    assert endpoint.asked == ["models:/water/2"]
+
+
+def test_the_golden_chip_is_answered_with_the_recorded_mask(registry: Any, water: UseCase, decode: Any) -> None:
+    for number in (1, 2):
+        files = registry.versions[number]
+        result = answer(
+            Invocation("image/tiff", None, "", golden_geotiff(files.description)), open_service(files, water)
+        )
+        assert is_golden_mask(files.description, result.body)
+        assert 255 in np.unique(decode(result.body).pixels)  # where the golden chip has no data
+    assert not is_golden_mask(registry.versions[1].description, result.body)
