@@ -113,7 +113,15 @@ def up_to_date(name: str) -> bool:
 
 
 def _holds_cpu_torch(find_links: str) -> bool:
-    return any(Path(find_links.removeprefix("file://")).glob("torch-*+cpu-*.whl"))
+    """Whether a find-links folder has the very wheel that `torch==X` must mean here.
+
+    With a wheel of another version, Python or machine beside it, `torch==X` would be the index's GPU build.
+    """
+    asked = (ROOT / "locks" / "train.in").read_text(encoding="utf-8")
+    version = next(line.split()[0] for line in asked.splitlines() if line.startswith("torch==")).removeprefix("torch==")
+    python = "cp" + "".join(map(str, PYTHON))
+    folder = Path(find_links.removeprefix("file://"))
+    return any(folder.glob(f"torch-{version}+cpu-{python}-*{platform.machine()}.whl"))
 
 
 def _stamp(name: str) -> str:

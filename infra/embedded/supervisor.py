@@ -19,7 +19,7 @@ from pipelines.project import Project
 PATIENCE: Final = 120.0
 """Seconds that a service has to answer: MLflow took 72 on a machine under load."""
 TOLD_EVERY: Final = 5.0
-GRACE: Final = 20.0
+GRACE: Final = 10.0
 """Seconds that services have to end after SIGTERM."""
 TAIL_LINES: Final = 30
 

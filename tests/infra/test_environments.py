@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -141,10 +142,20 @@ def test_a_vanished_python_makes_it_again(ensure: Ensure, tmp_path: Path) -> Non
 
 def test_a_cpu_wheel_of_ones_own_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TERRALOOP_TORCH_BACKEND", raising=False)
-    (tmp_path / "torch-2.13.0+cpu-cp311-cp311-linux_x86_64.whl").touch()
+    (tmp_path / f"torch-2.13.0+cpu-cp311-cp311-manylinux_2_28_{platform.machine()}.whl").touch()
     for links in (str(tmp_path), f"/nowhere {tmp_path}", tmp_path.as_uri()):
         monkeypatch.setenv("PIP_FIND_LINKS", links)
         assert environments.torch_arguments() == []
+
+
+@pytest.mark.parametrize("name", ["2.12.0+cpu-cp311-cp311", "2.13.0+cpu-cp312-cp312", "2.13.0-cp311-cp311"])
+def test_a_wheel_of_another_version_python_or_build_is_not_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.delenv("TERRALOOP_TORCH_BACKEND", raising=False)
+    (tmp_path / f"torch-{name}-manylinux_2_28_{platform.machine()}.whl").touch()
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    assert environments.torch_arguments() == ["--torch-backend", "cpu"]
 
 
 def test_without_one_uv_takes_the_cpu_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

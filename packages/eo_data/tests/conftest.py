@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -56,16 +57,19 @@ def write_tiff(
     step: float = 10.0,
     names: tuple[str, ...] = (),
     nodata: float | None = None,
+    transform: Affine | None = None,
+    **profile: Any,
 ) -> Path:
-    """Write pixels `[bands, H, W]` as a GeoTIFF on a north-up grid."""
+    """Write pixels `[bands, H, W]` as a GeoTIFF on a north-up grid, or on the transform's."""
     path.parent.mkdir(parents=True, exist_ok=True)
     bands, height, width = pixels.shape
-    transform = Affine(step, 0, origin[0], 0, -step, origin[1]) if crs else Affine.identity()
+    if transform is None:
+        transform = Affine(step, 0, origin[0], 0, -step, origin[1]) if crs else Affine.identity()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         with rasterio.open(
-            path, "w", driver="GTiff", count=bands, height=height, width=width, dtype=pixels.dtype,
-            crs=crs, transform=transform, nodata=nodata, compress="deflate",
+            path, "w", driver="GTiff", count=bands, height=height, width=width, crs=crs, transform=transform,
+            nodata=nodata, **{"dtype": pixels.dtype, "compress": "deflate", **profile},
         ) as dataset:  # fmt: skip
             dataset.write(pixels)
             for number, name in enumerate(names, start=1):

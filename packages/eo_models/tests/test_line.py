@@ -181,9 +181,10 @@ def test_of_two_that_promote_at_once_one_is_told(world: World, monkeypatch: pyte
         original(self, after=1, version=9, model_digest="a" * 64, description_digest="a" * 64, reason="rollback")
         return original(self, **arguments)
 
-    with monkeypatch.context() as patch, pytest.raises(TemporaryFailure, match="took entry 2"):
+    with monkeypatch.context() as patch:
         patch.setattr(Ledger, "append", overtaken)
-        promote(world.store, world.usecase, evaluated["evaluation"])
+        with pytest.raises(TemporaryFailure, match="took entry 2"):
+            promote(world.store, world.usecase, evaluated["evaluation"])
     assert [entry.version for entry in ledger.entries()] == [1, 9]
     with pytest.raises(UsageError, match="Run evaluate again"):
         promote(world.store, world.usecase, evaluated["evaluation"])
@@ -259,6 +260,8 @@ def test_a_dataset_of_another_data_section_is_refused_before_training(world: Wor
     world.usecase_file.write_text(text)
     with pytest.raises(UsageError, match="another data section"):
         train(world.store, UseCase.load("made-up"), world.dataset.uri, progress=False)
+    with pytest.raises(UsageError, match="another data section"):
+        evaluate(world.store, UseCase.load("made-up"), "models:/made-up/1", world.dataset.uri, progress=False)
 
 
 def test_a_version_of_another_model_is_refused(world: World) -> None:

@@ -11,7 +11,7 @@ import pytest
 from affine import Affine
 from numpy.typing import NDArray
 
-from eo_data.errors import DataRefused, UsageError
+from eo_data.errors import DataRefused
 from eo_data.usecase import UseCase
 from eo_serving.invocation import Answer, Invocation, answer
 from eo_serving.service import Service, open_service
@@ -215,45 +215,6 @@ class TestBands:
         assert (mask.crs, mask.transform) == (None, Affine.identity())
         assert (mask.pixels[0, :9] == 255).all()
         np.testing.assert_array_equal(mask.pixels[0, 9:], ndwi_mask(pixels[2, 9:], pixels[4, 9:]))
-
-
-class TestRadiometry:
-    """An offset changes NDWI, so that a wrong rule changes the mask."""
-
-    @staticmethod
-    def values() -> NDArray[np.uint16]:
-        pixels = scene(40, 40)
-        pixels[GREEN], pixels[NIR] = 1500, 1400  # NDWI 0.034; without 1000 of offset 0.11
-        return pixels
-
-    @pytest.fixture
-    def strict(self, water: UseCase, make_model: Any) -> Service:
-        return open_service(make_model(water, threshold=0.08), water)
-
-    def test_gdal_tags(self, strict: Service, tiff: Any, decode: Any) -> None:
-        plain = ask(strict, tiff(self.values(), names=S2))
-        tagged = ask(strict, tiff(self.values(), names=S2, scale=(0.0001, -0.1)))
-        assert (decode(plain.body).pixels == 0).all()
-        assert (decode(tagged.body).pixels == 1).all()
-        assert tagged.headers["Terraloop-Radiometry"] == "scale=0.0001 offset=-0.1 (gdal)"
-
-    def test_query(self, strict: Service, tiff: Any, decode: Any) -> None:
-        said = ask(strict, tiff(self.values(), names=S2), "scale=0.0001&offset=-0.1")
-        assert (decode(said.body).pixels == 1).all()
-        assert said.headers["Terraloop-Radiometry"] == "scale=0.0001 offset=-0.1 (request)"
-
-    def test_gdal_tags_count_before_the_query(self, strict: Service, tiff: Any) -> None:
-        body = tiff(self.values(), names=S2, scale=(0.0001, -0.1))
-        assert ask(strict, body, "scale=0.0001").headers["Terraloop-Radiometry"].endswith("(gdal)")
-
-    @pytest.mark.parametrize(
-        "query",
-        ["scale=0", "scale=-1", "scale=nan", "scale=inf", "scale=1e300", "scale=x", "scale=", "offset=-0.1",
-         "ofset=1", "scale=1&scale=2", "scale=1;offset=2", "scale=0.0001&offset=%00"],
-    )  # fmt: skip
-    def test_impossible_queries_are_refused(self, strict: Service, tiff: Any, query: str) -> None:
-        with pytest.raises(UsageError):
-            ask(strict, tiff(self.values(), names=S2), query)
 
 
 class TestOtherAnswers:

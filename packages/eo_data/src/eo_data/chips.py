@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from eo_data.dataset import ChipRecord, Manifest, SceneRecord, Statistics
 from eo_data.dataset_card import dataset_card
 from eo_data.digests import json_digest
-from eo_data.errors import DataRefused
+from eo_data.errors import DataRefused, UsageError
 from eo_data.labels import read_label
 from eo_data.provenance import git_commit
 from eo_data.rasters import ImageRaster
@@ -23,9 +23,10 @@ from eo_data.scene import PIXELS, PLACE, SOURCE_SPLIT, Scene
 from eo_data.split import Placement, place_chip, place_scene
 from eo_data.statistics import RunningStatistics
 from eo_data.store import Store
+from eo_data.suite import make_rules, suite_digest
 from eo_data.tiling import Pixels, Valid
 from eo_data.usecase import IGNORE, SPLITS, DataSection, UseCase
-from eo_data.validate import Verdict, load_verdict
+from eo_data.validate import Verdict, load_verdict, load_verdicts
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +70,7 @@ def chip(store: Store, usecase: UseCase, verdicts: str, progress: bool = True) -
         log.info("chip: dataset %s is there already", digest[:12])
     else:
         _write(store, usecase, folder, digest, scenes, selection, records, progress)
-    manifest = Manifest.model_validate(store.get_json(f"{folder}/manifest.json"))
+    manifest = store.get_record(f"{folder}/manifest.json", Manifest)
     counts = Counter(record.split for record in manifest.chips)
     log.info("chip: %s", ", ".join(f"{counts[split]} {split}" for split in SPLITS))
     return {
@@ -86,19 +87,30 @@ def select_scenes(store: Store, usecase: UseCase, verdicts: str) -> Selection:
     """The newest accepted content of each scene with a label; simulated and real scenes never together.
 
     Where the newest batch has a real scene, simulated ones are left out and counted; else real ones are.
+
+    Raises:
+        UsageError: If the verdicts are of another use case or of other expectations than it has now.
+        DataRefused: If there are no such verdicts, or no scene is left.
     """
-    key = store.key(verdicts)
-    batch = [load_verdict(store, k) for k in store.get_json(key)["verdicts"].values()]
+    summary = load_verdicts(store, verdicts)
+    if (summary.usecase, summary.suite) != (usecase.name, suite_digest(make_rules(usecase.data))):
+        raise UsageError(
+            f"these verdicts are not of use case '{usecase.name}' as it is now", where=verdicts, fix="Validate again"
+        )
+    batch = [load_verdict(store, key) for key in summary.verdicts.values()]
     simulated = all(verdict.simulated for verdict in batch)
-    prefix = key.rsplit("/batches/", 1)[0]
-    found = [load_verdict(store, k) for k in store.list(prefix) if "/batches/" not in k]
+    found = [
+        load_verdict(store, k)
+        for k in store.list(f"verdicts/{summary.usecase}/{summary.suite}")
+        if "/batches/" not in k
+    ]
     accepted = [verdict for verdict in found if verdict.accepted]
-    same = [verdict for verdict in accepted if verdict.simulated == simulated]
+    contents: dict[str, list[Verdict]] = {}
+    for verdict in accepted:
+        if verdict.simulated == simulated:
+            contents.setdefault(verdict.id, []).append(verdict)
     in_batch = {(verdict.scene, verdict.label) for verdict in batch}
-    chosen: dict[str, Verdict] = {}
-    # Of several contents of one id the newest batch's counts, else the last by key: both are stable.
-    for verdict in sorted(same, key=lambda v: ((v.scene, v.label) in in_batch, v.label is not None, v.scene)):
-        chosen[verdict.id] = verdict
+    chosen = {id_: _newest(store, verdicts_, in_batch) for id_, verdicts_ in contents.items()}
     labelled = tuple(chosen[id_] for id_ in sorted(chosen) if chosen[id_].label is not None)
     left_out = len({v.id for v in accepted if v.simulated}) if not simulated else 0
     if not labelled:
@@ -106,6 +118,24 @@ def select_scenes(store: Store, usecase: UseCase, verdicts: str) -> Selection:
             f"no accepted scene has a label ({len(chosen)} accepted)", where=verdicts, fix="Ingest labelled scenes"
         )
     return Selection(labelled, len(chosen) - len(labelled), left_out)
+
+
+def _newest(store: Store, verdicts: Sequence[Verdict], in_batch: set[tuple[str, str | None]]) -> Verdict:
+    """Of several contents of one scene that of the newest batch, else the labelled one that came last."""
+    if len(verdicts) == 1:
+        return verdicts[0]
+
+    def order(verdict: Verdict) -> tuple[bool, bool, str, str, str, str]:
+        created = str(Scene.load(store, verdict.scene).properties.get("created"))
+        labelled = "" if verdict.label is None else str(_label_record(store, verdict.label).get("created"))
+        newest_batch = (verdict.scene, verdict.label) in in_batch
+        return newest_batch, verdict.label is not None, created, labelled, verdict.scene, verdict.label or ""
+
+    return max(verdicts, key=order)
+
+
+def _label_record(store: Store, label: str) -> dict[str, Any]:
+    return store.get_json(label.rsplit("/", 1)[0] + "/label.json")
 
 
 def dataset_digest(records: Sequence[SceneRecord], data: DataSection) -> str:
@@ -116,7 +146,7 @@ def dataset_digest(records: Sequence[SceneRecord], data: DataSection) -> str:
 
 def _scene_record(store: Store, scene: Scene, verdict: Verdict, data: DataSection) -> SceneRecord:
     assert verdict.label is not None  # noqa: S101 - `select_scenes` keeps labelled ones
-    label = store.get_json(verdict.label.rsplit("/", 1)[0] + "/label.json")
+    label = _label_record(store, verdict.label)
     with scene.image(data) as image:
         radiometry = image.radiometry
     place = scene.properties.get(SOURCE_SPLIT) or scene.properties.get(PLACE)

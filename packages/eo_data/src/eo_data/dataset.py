@@ -113,8 +113,8 @@ class Dataset:
     def __init__(self, store: Store, uri: str) -> None:
         self._store = store
         self._folder = store.key(uri).removesuffix("/manifest.json")
-        self.manifest = Manifest.model_validate(store.get_json(f"{self._folder}/manifest.json"))
-        self.statistics = Statistics.model_validate(store.get_json(f"{self._folder}/statistics.json"))
+        self.manifest = store.get_record(f"{self._folder}/manifest.json", Manifest)
+        self.statistics = store.get_record(f"{self._folder}/statistics.json", Statistics)
         self._shard = lru_cache(maxsize=256)(self._open_shard)
 
     @property

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rasterio.errors import RasterioError
 
 from eo_data.digests import SHORT, RasterDigest, json_digest
 from eo_data.errors import DataRefused, UsageError
 from eo_data.items import make_item
 from eo_data.labels import LABEL_FILE
-from eo_data.rasters import open_tiff, same_grid
+from eo_data.radiometry import sentinel2_baseline
+from eo_data.rasters import mask_reader, open_tiff, same_grid
 from eo_data.scene import PLACE, SOURCE_SPLIT, Scene
 from eo_data.sources import VALID_ID, Candidate, FolderSource
 from eo_data.store import Store
@@ -23,7 +26,14 @@ from eo_data.usecase import UseCase
 log = logging.getLogger(__name__)
 
 STRIP = 512
-"""Rows that are decoded at a time."""
+STRIP_BYTES = 1 << 28
+"""Rows that are decoded at a time, and the most memory that they may take."""
+
+_NUMPY_NAMES = {"complex_int16": "int32"}
+"""Types that only GDAL has, as NumPy's of the same size."""
+
+MAX_COMPRESSION = 100_000
+"""A file that claims more pixels per byte is damaged or made to do harm; constant rasters stay far below."""
 
 
 @dataclass
@@ -103,13 +113,20 @@ def _bring(
     store: Store, candidate: Candidate, source: str, scenes: Tally, labels: Tally
 ) -> tuple[dict[str, str], dict[str, str] | None]:
     """Store one candidate and its label; the batch's records of both."""
-    if not (VALID_ID.match(candidate.id) and VALID_ID.match(candidate.collection)):
-        raise DataRefused(
-            "an id holds letters, digits, '.', '_' and '-' only", where=candidate.id, fix="Rename the file"
-        )
+    if candidate.fault is not None:
+        raise candidate.fault
+    for name, noun, fix in ((candidate.id, "id", "Rename the file"), (candidate.collection, "collection", "Rename it")):
+        if not VALID_ID.fullmatch(name):
+            raise DataRefused(
+                f"{name[:128]!r} is no {noun}: it holds letters, digits, '.', '_' and '-' only, at most 128",
+                where=str(candidate.image),
+                fix=fix,
+            )
     for path in (candidate.image, candidate.label):
         if path is not None and not path.is_file():
             raise DataRefused("there is no such file", where=str(path), fix="Correct the list or bring the file")
+        if path is not None and not os.access(path, os.R_OK):
+            raise DataRefused("the file may not be read", where=str(path), fix="Change its permissions")
     with open_tiff(str(candidate.image), str(candidate.image)) as dataset:
         pixels = _pixels(dataset, candidate.image)
         item = make_item(candidate, dataset, pixels)
@@ -119,6 +136,7 @@ def _bring(
         "grid": item["properties"]["terraloop:grid"],
         "asset": {k: v for k, v in item["assets"]["image"].items() if k != "href"},
         "place": [item["properties"].get(PLACE), item["properties"].get(SOURCE_SPLIT)],
+        "baseline": sentinel2_baseline(item["properties"]),
     }
     scene = Scene(store, candidate.collection, candidate.id, json_digest(identity)[:SHORT], item)
     store.put_new(f"{scene.key}/image.tif", candidate.image)
@@ -126,9 +144,10 @@ def _bring(
     label = None
     if candidate.label is not None and label_pixels is not None:
         content = json_digest([label_pixels, item["properties"]["terraloop:grid"]])[:SHORT]
+        made = {"created": item["properties"]["created"]}
         folder = f"labels/{candidate.id}/{source}/{content}"
         store.put_new(f"{folder}/{LABEL_FILE}", candidate.label)
-        record = {"id": candidate.id, "source": source, "content": content, "pixels": label_pixels}
+        record = {"id": candidate.id, "source": source, "content": content, "pixels": label_pixels, **made}
         labels.count(candidate.id, new=store.put_json_new(f"{folder}/label.json", record))
         label = {"id": candidate.id, "source": source, "content": content}
     return {"collection": scene.collection, "id": scene.id, "content": scene.content}, label
@@ -147,17 +166,41 @@ def _label_pixels(image: Any, candidate: Candidate) -> str:
 
 
 def _pixels(dataset: Any, path: Path | None) -> str:
-    """The digest of a file's decoded pixels, strip by strip."""
-    digest = RasterDigest(dataset.dtypes[0], dataset.count, dataset.height, dataset.width)
+    """The digest of a file's decoded pixels, and of its internal mask where it has one, strip by strip."""
+    mask = mask_reader(dataset, range(1, dataset.count + 1))
+    digest = RasterDigest(dataset.dtypes[0], dataset.count + (mask is not None), dataset.height, dataset.width)
     try:
-        for top in range(0, dataset.height, STRIP):
-            rows = min(STRIP, dataset.height - top)
-            digest.update(dataset.read(window=((top, top + rows), (0, dataset.width))))
-    except RasterioError as error:
+        step = _strip_rows(dataset, path)
+        for top in range(0, dataset.height, step):
+            window = ((top, min(top + step, dataset.height)), (0, dataset.width))
+            strip = dataset.read(window=window)
+            if mask is not None:
+                strip = np.concatenate([strip, mask(window=window)[None].astype(strip.dtype)])
+            digest.update(strip)
+    except (RasterioError, MemoryError) as error:
         raise DataRefused(
             "the pixels cannot be decoded: the file is truncated or damaged", where=str(path), fix="Fetch it again"
         ) from error
     return digest.hexdigest()
+
+
+def _strip_rows(dataset: Any, path: Path | None) -> int:
+    """How many rows to decode at a time.
+
+    Raises:
+        DataRefused: If the header claims more than the file can hold, or a row alone is too much for memory.
+    """
+    item = np.dtype(_NUMPY_NAMES.get(dataset.dtypes[0], dataset.dtypes[0])).itemsize
+    row: int = dataset.count * dataset.width * item
+    claimed, held = row * dataset.height, Path(dataset.name).stat().st_size
+    if claimed > MAX_COMPRESSION * held or row > STRIP_BYTES:
+        raise DataRefused(
+            f"the header claims {dataset.count} bands of {dataset.height} x {dataset.width} pixels, the file has "
+            f"{held} bytes",
+            where=str(path),
+            fix="Fetch it again, or cut it into scenes",
+        )
+    return min(STRIP, max(1, STRIP_BYTES // row))
 
 
 def require_source(source: str | None, labels: str | None) -> str:

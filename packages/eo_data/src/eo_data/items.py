@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 from affine import Affine
+from pyproj.exceptions import ProjError
 
+from eo_data.bands import band_key
 from eo_data.digests import json_digest
 from eo_data.errors import DataRefused
+from eo_data.radiometry import choose_radiometry
 from eo_data.rasters import geobox_of
 from eo_data.scene import IMAGE_ASSET, PIXELS, PLACE, SIMULATED, SOURCE_SPLIT
 from eo_data.sources import Candidate
+from eo_data.split import project
+from eo_data.usecase import Reflectance
 
 _KEPT = ("datetime", "start_datetime", "end_datetime", "platform", "constellation", "instruments", "gsd", "title",
          "eo:cloud_cover", "s2:processing_baseline", "processing:version", PLACE, SIMULATED)  # fmt: skip
@@ -36,7 +43,8 @@ def make_item(candidate: Candidate, dataset: Any, pixels: str) -> dict[str, Any]
         pixels: Digest of its decoded pixels.
 
     Raises:
-        DataRefused: If it has no CRS and the source gave neither place nor list, or its own item is at odds.
+        DataRefused: If it has no CRS and the source gave neither place nor list, its CRS and transform have no
+            place on Earth, or the source's own item is at odds with it.
     """
     given = (candidate.item or {}).get("properties", {})
     properties: dict[str, Any] = {key: given[key] for key in _KEPT if given.get(key) is not None}
@@ -48,7 +56,8 @@ def make_item(candidate: Candidate, dataset: Any, pixels: str) -> dict[str, Any]
             where=str(candidate.image),
             fix="Give the raster a CRS, the item a terraloop:place, or the folder a list that the use case names",
         )
-    now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    _require_place(candidate, dataset)
+    now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
     properties.setdefault("datetime", None)
     if properties["datetime"] is None:
         # STAC wants a time; where the source tells none, the widest honest range.
@@ -84,19 +93,55 @@ def _asset(candidate: Candidate, dataset: Any) -> dict[str, Any]:
         "data_type": dataset.dtypes[0],
     }
     if dataset.nodata is not None:
-        asset["nodata"] = dataset.nodata if dataset.nodata == dataset.nodata else "nan"
+        asset["nodata"] = dataset.nodata if math.isfinite(dataset.nodata) else str(dataset.nodata)
     given = ((candidate.item or {}).get("assets") or {}).get(IMAGE_ASSET, {})
     asset |= {key: given[key] for key in ("raster:scale", "raster:offset") if key in given}
-    described = [name or "" for name in dataset.descriptions]
-    bands = given.get("bands") or [{"name": name} if name else {} for name in described]
-    if len(bands) != dataset.count:
+    asset["bands"] = _bands(given.get("bands") or [{}] * dataset.count, dataset, str(candidate.image))
+    choose_radiometry(Reflectance(), asset=asset)  # refuses what the item states where it is impossible
+    return asset
+
+
+def _bands(given: list[dict[str, Any]], dataset: Any, where: str) -> list[dict[str, Any]]:
+    """The item's bands, with the raster's descriptions where the item has no name.
+
+    Raises:
+        DataRefused: If they are not as many as the raster's, or the raster describes another band by a name.
+    """
+    if len(given) != dataset.count:
         raise DataRefused(
-            f"the item names {len(bands)} bands, the raster has {dataset.count}",
-            where=str(candidate.image),
+            f"the item names {len(given)} bands, the raster has {dataset.count}",
+            where=where,
             fix="Correct the item's bands",
         )
-    asset["bands"] = [dict(band) for band in bands]
-    return asset
+    described = [band_key(name or "") for name in dataset.descriptions]
+    bands = []
+    for number, (band, description) in enumerate(zip(given, dataset.descriptions, strict=True), start=1):
+        name = band.get("name") or description
+        key = band_key(name or "")
+        if key and key != described[number - 1] and key in described:
+            raise DataRefused(
+                f"the item calls band {number} '{name}', the raster calls band {described.index(key) + 1} so",
+                where=where,
+                fix="Correct the item's bands",
+            )
+        bands.append({**band, "name": name} if name else {k: v for k, v in band.items() if k != "name"})
+    return bands
+
+
+def _require_place(candidate: Candidate, dataset: Any) -> None:
+    """Refuse a raster with a CRS that nothing on Earth answers to: it could never be put on a side of the split."""
+    grid = geobox_of(dataset)
+    if grid is None:
+        return
+    where, place = str(candidate.image), dataset.transform
+    if place == Affine.identity() or not math.isfinite(sum(place)) or not place.determinant:
+        raise DataRefused("a CRS, but no transform that places it", where=where, fix="Georeference it anew")
+    if not (dataset.crs.is_geographic or dataset.crs.is_projected):
+        raise DataRefused("the CRS is neither geographic nor projected", where=where, fix="Georeference it anew")
+    try:
+        project(grid, np.array([0, dataset.width] * 2), np.array([0, 0, dataset.height, dataset.height]))
+    except DataRefused as error:
+        raise DataRefused(f"{error.what} ({error.where})", where=where, fix=error.fix) from error
 
 
 def projection_fields(dataset: Any) -> dict[str, Any]:
@@ -113,10 +158,17 @@ def projection_fields(dataset: Any) -> dict[str, Any]:
 
 
 def footprint(dataset: Any) -> tuple[dict[str, Any] | None, list[float] | None]:
-    """Footprint and bounding box in EPSG:4326; None without a CRS."""
+    """Footprint and bounding box in EPSG:4326; None without a CRS.
+
+    Raises:
+        DataRefused: If the CRS has no place on Earth.
+    """
     geobox = geobox_of(dataset)
     if geobox is None:
         return None, None
-    outline = geobox.footprint("EPSG:4326")
+    try:
+        outline = geobox.footprint("EPSG:4326")
+    except (ProjError, ValueError) as error:  # shapely's errors are ValueErrors
+        raise DataRefused("this CRS has no place on Earth", where="image", fix="Georeference it anew") from error
     box = outline.boundingbox
     return outline.json, [box.left, box.bottom, box.right, box.top]

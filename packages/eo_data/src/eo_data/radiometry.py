@@ -134,14 +134,14 @@ def _from_stac(
         )
     if pairs:
         return (*pairs.pop(), "stac")
-    number = _sentinel2_baseline(properties)
+    number = sentinel2_baseline(properties)
     if number is None:
         return None
     with_offset = number >= BASELINE_WITH_OFFSET and number < 99  # 99.99 marks test and reprocessed products
     return (default.scale, default.offset - (0.1 if with_offset else 0.0), "stac-baseline")
 
 
-def _sentinel2_baseline(properties: dict[str, Any]) -> float | None:
+def sentinel2_baseline(properties: dict[str, Any]) -> float | None:
     """The processing baseline of a Sentinel-2 item; None where there is none.
 
     `processing:version` is a baseline with Sentinel-2 alone: other missions count their own versions.

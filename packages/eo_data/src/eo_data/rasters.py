@@ -16,6 +16,7 @@ import rasterio
 from affine import Affine
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
+from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
 from rasterio.io import MemoryFile
@@ -112,7 +113,7 @@ def open_tiff(source: str | bytes, where: str) -> Iterator[Any]:
             else:
                 with rasterio.open(source, driver="GTiff") as dataset:
                     yield dataset
-        except RasterioIOError as error:
+        except (RasterioIOError, CPLE_BaseError) as error:  # some of GDAL's errors come as they are
             what = "the TIFF is truncated or damaged" if _is_tiff(source) else "this is no GeoTIFF"
             raise DataRefused(what, where=where, fix="Give a TIFF file that `rio info` can open") from error
 

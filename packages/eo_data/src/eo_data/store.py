@@ -34,11 +34,13 @@ def local_path(uri: str) -> Path:
     """The path of a `file://` URI or plain path.
 
     Raises:
-        UsageError: If the URI has another scheme.
+        UsageError: If the URI has another scheme or names another machine.
     """
     parts = urlsplit(as_uri(uri))
     if parts.scheme != "file":
         raise UsageError(f"'{parts.scheme}://' cannot be read here", where=uri, fix="Give a file:// URI or a path")
+    if parts.netloc not in {"", "localhost"}:
+        raise UsageError(f"'{parts.netloc}' is another machine", where=uri, fix="A local file:// URI has three slashes")
     return Path(os.fsdecode(unquote_to_bytes(parts.path)))
 
 
@@ -181,7 +183,7 @@ class Store:
         except ValidationError as error:
             fault = error.errors(include_url=False)[0]
             raise DataRefused(
-                f"this is no {model.__name__.lower()} ({'.'.join(map(str, fault['loc']))}: {fault['msg']})",
+                f"this is no {model.__name__.lower()} record ({'.'.join(map(str, fault['loc']))}: {fault['msg']})",
                 where=self.resolve(key),
                 fix="Check which URI was given, or make it anew with this release",
             ) from error

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from eo_data.digests import SHORT, json_digest
 from eo_data.errors import DataRefused, UsageError
-from eo_data.features import LabelKey, feature_row
+from eo_data.features import LabelKey, feature_row, newest_label
 from eo_data.scene import Scene, list_scenes, newest
 from eo_data.store import Store
 from eo_data.suite import Finding, Rule, make_rules, run_suite, suite_digest
@@ -46,6 +46,38 @@ class Verdict(BaseModel):
     expectations: tuple[dict[str, Any], ...]
 
 
+class Verdicts(BaseModel):
+    """`verdicts/<usecase>/<suite>/batches/<batch>.json`: the keys of one batch's verdicts by scene id."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    batch: str
+    usecase: str
+    suite: str
+    verdicts: dict[str, str]
+
+
+class BatchScene(BaseModel):
+    """A scene of a batch: `scenes/<collection>/<id>/<content>/`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    collection: str
+    id: str
+    content: str
+
+
+class Batch(BaseModel):
+    """`batches/<batch>.json`: what one ingest brought or found."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    batch: str
+    source: str
+    scenes: tuple[BatchScene, ...]
+    labels: tuple[LabelKey, ...]
+
+
 def validate(
     store: Store, usecase: UseCase, *, batch: str | None = None, ids: Sequence[str] = (), progress: bool = True
 ) -> dict[str, Any]:
@@ -57,7 +89,7 @@ def validate(
     Raises:
         DataRefused: If a scene or the batch is not there.
     """
-    pairs, name = _batch_pairs(store, batch) if batch else _chosen_pairs(store, ids)
+    pairs, name = _batch_pairs(store, batch) if batch is not None else _chosen_pairs(store, ids)
     rules = make_rules(usecase.data)
     suite = suite_digest(rules)
     prefix, docs = f"verdicts/{usecase.name}/{suite}", f"validation/docs/{usecase.name}/{suite}/{name}"
@@ -71,7 +103,7 @@ def validate(
             keys[scene.id] = f"{prefix}/{scene.id}-{scene.content}-{label.content if label else 'none'}.json"
             store.put_json_new(keys[scene.id], verdict.model_dump(mode="json"))
         store.put_json_new(summary_key, {"batch": name, "usecase": usecase.name, "suite": suite, "verdicts": keys})
-    found = [load_verdict(store, key) for key in store.get_json(summary_key)["verdicts"].values()]
+    found = [load_verdict(store, key) for key in load_verdicts(store, summary_key).verdicts.values()]
     accepted = sorted(v.id for v in found if v.accepted)
     quarantined = {v.id: "; ".join(v.reasons) for v in found if not v.accepted}
     for scene_id, reason in quarantined.items():
@@ -87,7 +119,16 @@ def validate(
 
 def load_verdict(store: Store, key: str) -> Verdict:
     """Read a verdict."""
-    return Verdict.model_validate(store.get_json(key))
+    return store.get_record(key, Verdict)
+
+
+def load_verdicts(store: Store, uri: str) -> Verdicts:
+    """Read the verdicts of a batch.
+
+    Raises:
+        DataRefused: If they are not there, or the URI names something else.
+    """
+    return store.get_record(store.key(uri), Verdicts)
 
 
 def _judge(
@@ -133,13 +174,10 @@ def _verdict(scene: Scene, label: LabelKey | None, row: dict[str, Any], findings
 
 
 def _batch_pairs(store: Store, batch: str) -> tuple[list[tuple[Scene, LabelKey | None]], str]:
-    record = store.get_json(store.key(batch))
-    labels = {entry["id"]: LabelKey(entry["id"], entry["source"], entry["content"]) for entry in record["labels"]}
-    scenes = [
-        Scene.load(store, f"scenes/{entry['collection']}/{entry['id']}/{entry['content']}")
-        for entry in record["scenes"]
-    ]
-    return [(scene, labels.get(scene.id)) for scene in scenes], str(record["batch"])
+    record = store.get_record(store.key(batch), Batch)
+    labels = {label.id: label for label in record.labels}
+    scenes = [Scene.load(store, f"scenes/{entry.collection}/{entry.id}/{entry.content}") for entry in record.scenes]
+    return [(scene, labels.get(scene.id)) for scene in scenes], record.batch
 
 
 def _chosen_pairs(store: Store, ids: Sequence[str]) -> tuple[list[tuple[Scene, LabelKey | None]], str]:
@@ -151,11 +189,11 @@ def _chosen_pairs(store: Store, ids: Sequence[str]) -> tuple[list[tuple[Scene, L
         scenes = [scene for scene in scenes if scene.id in ids]
     if not scenes:
         raise UsageError("the store holds no scene", where=store.uri, fix="Ingest some first")
-    labels: dict[str, LabelKey] = {}
+    labels: dict[str, list[LabelKey]] = {}
     for key in store.list("labels"):
         parts = key.split("/")
         if parts[-1] == "label.json":
-            labels[parts[1]] = LabelKey(parts[1], parts[2], parts[3])
-    pairs = [(scene, labels.get(scene.id)) for scene in scenes]
+            labels.setdefault(parts[1], []).append(LabelKey(*parts[1:4]))
+    pairs = [(scene, newest_label(store, labels.get(scene.id, []))) for scene in scenes]
     name = json_digest([[scene.key, label.key if label else None] for scene, label in pairs])[:SHORT]
     return pairs, name

@@ -101,7 +101,9 @@ def _champion_mask(
         return None
     from eo_data.model.files import fetch_model
     from eo_data.model.session import OnnxModel
+    from eo_models.tracking import connect
 
+    connect()
     files = fetch_model(entry.uri)
     return f"champion {files.label}", OnnxModel(files.graph, files.description).mask(pixels, valid)
 

@@ -13,9 +13,9 @@ from eo_data.model.description import ModelDescription
 from eo_data.model.files import ModelFiles
 from eo_data.model.session import OnnxModel
 from eo_data.usecase import UseCase
-from eo_models.bands import model_bands
 from eo_models.confusion import Counts, count, pool
 from eo_models.index_version import untuned_index
+from eo_models.inputs import model_bands
 
 ROLES: Final = ("candidate", "champion", "index", "index_untuned")
 

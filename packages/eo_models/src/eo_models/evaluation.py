@@ -20,9 +20,11 @@ from eo_models.bootstrap import paired_bootstrap
 from eo_models.configuration import GateSection, gate_section
 from eo_models.confusion import TARGET
 from eo_models.contestants import ROLES, Contestant, registered, score, summarise, untuned
+from eo_models.evaluation_record import Evaluation
 from eo_models.evaluation_report import report_files
 from eo_models.figures import Sample, choose_chips, sample_figure
 from eo_models.index_version import KIND
+from eo_models.inputs import require_same_data
 from eo_models.registry import KIND_TAG, Registry, Version
 from eo_models.tracking import DATASET_TAG
 
@@ -54,6 +56,7 @@ def evaluate(store: Store, usecase: UseCase, model: str, uri: str, *, progress: 
     """
     section = gate_section(usecase)
     dataset = Dataset(store, uri)
+    require_same_data(dataset, usecase)
     registry = Registry(usecase.name)
     candidate = fetch_model(model, store)
     champion = Ledger(store, usecase.name).champion()
@@ -75,13 +78,13 @@ def evaluate(store: Store, usecase: UseCase, model: str, uri: str, *, progress: 
         contestants = {role: registered(found, usecase) for role, found in files.items()}
         contestants["index_untuned"] = untuned(usecase, dataset)
         _write(store, usecase, dataset, section, key, contestants, registry, candidate.run, progress=progress)
-    found = store.get_json(f"{key}/evaluation.json")
+    found = store.get_record(f"{key}/evaluation.json", Evaluation)
     return {
         "evaluation": store.resolve(f"{key}/evaluation.json"),
         "model": candidate.uri,
         "champion": champion.uri,
         "index": index.uri,
-        "iou": {role: found["splits"]["test"]["pooled"][role]["iou"] for role in ROLES},
+        "iou": {role: found.splits["test"].pooled[role].iou for role in ROLES},
         "existing": existing,
     }
 
@@ -147,21 +150,24 @@ def _write(
         # Validation is where choices were made; it is shown as it is, and decides nothing any more.
         chosen = frozenset() if split == "validation" else seen
         splits[split] = summarise([pair for pair in scores if pair[0].split == split], chosen)
-    evaluation = {
-        "format": EVALUATION_FORMAT,
-        "usecase": usecase.name,
-        "target": usecase.data.classes[TARGET].name,
-        "simulated": all(scene.simulated for scene in dataset.manifest.scenes),
-        "dataset": {"uri": dataset.uri, "digest": dataset.digest},
-        **{role: contestant.as_json() for role, contestant in contestants.items()},
-        "splits": splits,
-        "holdout_cells_with_target": sum(
-            1 for cell in splits["holdout"]["cells"] if cell["candidate"][0] + cell["candidate"][2]
-        ),
-        "comparisons": {role: compare(splits["holdout"], role, section) for role in ("index", "champion")},
-        "bootstrap": {"resamples": section.resamples, "seed": section.seed, "interval": 0.95},
-        "git_commit": git_commit(),
-    }
+    record = Evaluation.model_validate(
+        {
+            "format": EVALUATION_FORMAT,
+            "usecase": usecase.name,
+            "target": usecase.data.classes[TARGET].name,
+            "simulated": all(scene.simulated for scene in dataset.manifest.scenes),
+            "dataset": {"uri": dataset.uri, "digest": dataset.digest},
+            **{role: contestant.as_json() for role, contestant in contestants.items()},
+            "splits": splits,
+            "holdout_cells_with_target": sum(
+                1 for cell in splits["holdout"]["cells"] if cell["candidate"][0] + cell["candidate"][2]
+            ),
+            "comparisons": {role: compare(splits["holdout"], role, section) for role in ("index", "champion")},
+            "bootstrap": {"resamples": section.resamples, "seed": section.seed, "interval": 0.95},
+            "git_commit": git_commit(),
+        }
+    )
+    evaluation = record.model_dump(mode="json")
     files = {**report_files(evaluation), "samples.png": _samples(contestants["candidate"], usecase, dataset)}
     for name, data in files.items():
         store.put_new(f"{key}/{name}", data)

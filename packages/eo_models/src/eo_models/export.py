@@ -39,6 +39,8 @@ def export_network(network: nn.Module, bands: int) -> bytes:
     from eo_models.unet import Probability
 
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of the operators of a missing torchvision
+    for name in ("onnxscript", "onnx_ir"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # a line per pass over the graph
     module = Probability(network).eval()
     # A batch of 1 or equal sides would be frozen into the graph.
     example = torch.zeros(2, bands, 4 * GRID, 5 * GRID)

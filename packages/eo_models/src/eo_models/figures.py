@@ -13,8 +13,8 @@ from eo_data.dataset import ChipRecord
 from eo_data.quicklook import true_colour
 from eo_data.tiling import Pixels, Valid
 from eo_data.usecase import IGNORE, DataSection
-from eo_models.bands import find_band
 from eo_models.confusion import TARGET, count
+from eo_models.inputs import find_band
 
 _COLOURS = {"right": (31, 111, 209), "missed": (240, 140, 20), "false": (200, 30, 60)}
 

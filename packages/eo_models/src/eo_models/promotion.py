@@ -10,8 +10,8 @@ from eo_data.model.files import fetch_model
 from eo_data.model.ledger import Ledger, Promotion
 from eo_data.store import Store
 from eo_data.usecase import UseCase
-from eo_models.bootstrap import Interval
 from eo_models.configuration import GateSection, gate_section
+from eo_models.evaluation_record import Evaluation, VerdictRecord
 from eo_models.gate import Judgement, Opponent, judge
 from eo_models.registry import Registry
 
@@ -39,10 +39,10 @@ def promote(store: Store, usecase: UseCase, uri: str) -> dict[str, Any]:
     """
     section = gate_section(usecase)
     key = store.key(uri).removesuffix("/evaluation.json")
-    evaluation = store.get_json(f"{key}/evaluation.json")
-    if evaluation.get("usecase") != usecase.name:
+    evaluation = store.get_record(f"{key}/evaluation.json", Evaluation)
+    if evaluation.usecase != usecase.name:
         raise UsageError(
-            f"this is an evaluation of use case '{evaluation.get('usecase')}'", where=uri, fix="Name that --usecase"
+            f"this is an evaluation of use case '{evaluation.usecase}'", where=uri, fix="Name that --usecase"
         )
     ledger, registry = Ledger(store, usecase.name), Registry(usecase.name)
     champion = ledger.champion()
@@ -51,9 +51,9 @@ def promote(store: Store, usecase: UseCase, uri: str) -> dict[str, Any]:
     record = f"{key}/verdict-{usecase.digest('gate')[:16]}.json"
     judgement = _settled(store, record, evaluation, champion)
     if judgement is None:
-        if evaluation["champion"]["digest"] != champion.model_digest:
+        if evaluation.champion.digest != champion.model_digest:
             raise UsageError(
-                f"the champion is {champion.uri} now, this evaluation was against {evaluation['champion']['uri']}",
+                f"the champion is {champion.uri} now, this evaluation was against {evaluation.champion.uri}",
                 where=uri,
                 fix="Run evaluate again: it compares with the present champion",
             )
@@ -64,25 +64,22 @@ def promote(store: Store, usecase: UseCase, uri: str) -> dict[str, Any]:
     return _conclude(ledger, registry, champion, judgement)
 
 
-def judge_evaluation(evaluation: dict[str, Any], section: GateSection) -> Judgement:
+def judge_evaluation(evaluation: Evaluation, section: GateSection) -> Judgement:
     """What the gate says of an evaluation's holdout."""
-    pooled = evaluation["splits"]["holdout"]["pooled"]
-    opponents = {
-        role: Opponent(pooled[role]["iou"], Interval(**interval))
-        for role, interval in evaluation["comparisons"].items()
-    }
-    if evaluation["index"]["digest"] == evaluation["champion"]["digest"]:
+    pooled = evaluation.splits["holdout"].pooled
+    opponents = {role: Opponent(pooled[role].iou, interval) for role, interval in evaluation.comparisons.items()}
+    if evaluation.index.digest == evaluation.champion.digest:
         opponents = {"index, which is champion": opponents["index"]}
-    return judge(pooled["candidate"]["iou"], opponents, evaluation["holdout_cells_with_target"], section)
+    return judge(pooled["candidate"].iou, opponents, evaluation.holdout_cells_with_target, section)
 
 
-def _settled(store: Store, record: str, evaluation: dict[str, Any], champion: Promotion) -> Judgement | None:
+def _settled(store: Store, record: str, evaluation: Evaluation, champion: Promotion) -> Judgement | None:
     """A no-op where nothing is left to judge; None where there is."""
-    if evaluation["candidate"]["digest"] == champion.model_digest:
-        return Judgement("no-op", (f"{evaluation['candidate']['uri']} is the champion already ({champion.uri})",))
+    if evaluation.candidate.digest == champion.model_digest:
+        return Judgement("no-op", (f"{evaluation.candidate.uri} is the champion already ({champion.uri})",))
     if store.exists(record):
-        earlier = store.get_json(record)
-        return Judgement("no-op", (f"judged before: {earlier['verdict']}", *earlier["reasons"]))
+        earlier = store.get_record(record, VerdictRecord)
+        return Judgement("no-op", (f"judged before: {earlier.verdict}", *earlier.reasons))
     return None
 
 
@@ -90,14 +87,14 @@ def _promote(
     store: Store,
     ledger: Ledger,
     champion: Promotion,
-    evaluation: dict[str, Any],
+    evaluation: Evaluation,
     key: str,
     judgement: Judgement,
 ) -> Promotion:
-    files = fetch_model(evaluation["candidate"]["uri"])  # checks both digests before anyone is told to serve it
-    if files.digest != evaluation["candidate"]["digest"]:
+    files = fetch_model(str(evaluation.candidate.uri))  # checks both digests before anyone is told to serve it
+    if files.digest != evaluation.candidate.digest:
         raise DataRefused(
-            f"the version's digest is {files.digest[:12]}, evaluated was {evaluation['candidate']['digest'][:12]}",
+            f"the version's digest is {files.digest[:12]}, evaluated was {evaluation.candidate.digest[:12]}",
             where=files.uri,
             fix="Evaluate this version",
         )

@@ -16,6 +16,7 @@ from eo_data.digests import sha256
 from eo_data.errors import TerraloopError
 from eo_data.model.description import ModelDescription
 from eo_data.model.files import DESCRIPTION_FILE, DESCRIPTION_TAG, GRAPH_FILE, GRAPH_TAG
+from eo_data.provenance import git_commit
 from eo_models.tracking import Run, answering, connect, experiment
 
 if TYPE_CHECKING:
@@ -84,9 +85,8 @@ class Registry:
     def run(self, title: str, tags: Mapping[str, str]) -> Iterator[Run]:
         """A run of the experiment, ended as finished, failed or killed."""
         with answering():
-            info = self._client.create_run(
-                self._experiment, tags={"mlflow.runName": title, **tags}, run_name=title
-            ).info
+            known = {"mlflow.source.name": "eo-models", "mlflow.source.git.commit": git_commit() or "", **tags}
+            info = self._client.create_run(self._experiment, tags=known, run_name=title).info
         run = Run(self._client, info.run_id, str(info.artifact_uri))
         try:
             yield run

@@ -16,8 +16,8 @@ from eo_data.dataset import Dataset, model_input
 from eo_data.errors import UsageError
 from eo_data.tiling import Pixels
 from eo_data.usecase import IGNORE, DataSection, Split
-from eo_models.bands import find_band
 from eo_models.confusion import TARGET, Counts
+from eo_models.inputs import find_band
 
 if TYPE_CHECKING:
     from onnx import ModelProto, TensorProto, ValueInfoProto

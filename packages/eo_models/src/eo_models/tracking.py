@@ -30,6 +30,7 @@ _SETTINGS: Final = {
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",  # two small files each time
 }
 _REFUSED = {"PERMISSION_DENIED", "UNAUTHENTICATED", "INVALID_PARAMETER_VALUE", "BAD_REQUEST"}
 
@@ -113,7 +114,8 @@ def tracking_uri() -> str:
         UsageError: If it is not set, or names a folder (MLflow keeps no registry there).
     """
     uri = os.environ.get(URI_VARIABLE, "")
-    if urlsplit(uri).scheme not in {"http", "https", "sqlite", "postgresql", "mysql", "mssql"}:
+    scheme = urlsplit(uri).scheme.partition("+")[0]  # postgresql+psycopg2 names the driver too
+    if scheme not in {"http", "https", "sqlite", "postgresql", "mysql", "mssql"}:
         raise UsageError(
             f"'{uri}' is no tracking store" if uri else "no tracking store is named",
             where=URI_VARIABLE,

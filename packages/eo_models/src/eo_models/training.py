@@ -10,15 +10,14 @@ from typing import Any
 import numpy as np
 
 from eo_data.dataset import Dataset, model_input
-from eo_data.errors import UsageError
 from eo_data.store import Store
 from eo_data.usecase import UseCase
-from eo_models.bands import band_pairs
 from eo_models.code_identity import code_identity
 from eo_models.configuration import TrainSection, gate_section, train_section
 from eo_models.export import check_export, export_network
 from eo_models.fit import fit
 from eo_models.index_version import bootstrap, register_index
+from eo_models.inputs import band_pairs, require_same_data
 from eo_models.registry import CODE_TAG, KIND_TAG, TRAIN_TAG, Registry, Version
 from eo_models.spectral_index import indices
 from eo_models.tracking import DATASET_TAG
@@ -81,21 +80,6 @@ def train(store: Store, usecase: UseCase, uri: str, *, progress: bool = True) ->
         "run": version.run,
         "existing": existing,
     }
-
-
-def require_same_data(dataset: Dataset, usecase: UseCase) -> None:
-    """Refuse a dataset that was made under another `data` section.
-
-    Raises:
-        UsageError: Saying so.
-    """
-    made, wanted = dataset.manifest.usecase_data_digest, usecase.digest("data")
-    if made != wanted:
-        raise UsageError(
-            f"this dataset was made under another data section ({made[:12]}, the use case's is {wanted[:12]})",
-            where=dataset.uri,
-            fix="Run chip again under this use case, or name the use case that it was made for",
-        )
 
 
 def _train(

@@ -75,7 +75,8 @@ class Backend:
         self.url = f"http://127.0.0.1:{port}"
         self.repository.mkdir(parents=True, exist_ok=True)
         write_atomically(self._state / SETTINGS_FILE, json.dumps(settings(self.repository, port)).encode())
-        environment = {key: os.environ[key] for key in _PASSED_ON if key in os.environ}
+        environment = {"GDAL_CACHEMAX": "256"}  # MiB; else a twentieth of the machine's memory
+        environment |= {key: os.environ[key] for key in _PASSED_ON if key in os.environ}
         self._process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "eo_serving.mlserver_process", str(self._state),
             stdin=asyncio.subprocess.PIPE, stdout=sys.stderr, env=environment, cwd=self._state,

@@ -16,6 +16,9 @@ class Limits(Section):
     max_json_bytes: int = Field(
         default=32 * MEBIBYTE, ge=1024, description="of a JSON body, which takes many times its size in memory: 413"
     )
+    max_json_lists: int = Field(
+        default=1_000_000, ge=1, description="lists and objects in a JSON body, 60 bytes of memory for each `[]`: 413"
+    )
     max_pixels: int = Field(default=4096 * 4096, ge=1, description="height x width x batch: 413")
     max_side: int = Field(default=16384, ge=1, description="height and width: 413; memory grows with the width")
     request_seconds: float = Field(default=120.0, gt=0, description="from the whole body to the answer: 504")

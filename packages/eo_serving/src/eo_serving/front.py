@@ -19,7 +19,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from eo_data.errors import TerraloopError, UsageError
-from eo_serving.admission import Admission, read_body
+from eo_serving.admission import Admission, check_lists, read_body
 from eo_serving.backend import mlserver_problem
 from eo_serving.keeper import described
 from eo_serving.media import JSON, MediaType
@@ -167,6 +167,8 @@ class Front:
             _check_token(request, self._tokens.endpoint)
         async with self._admission.place():
             body = await read_body(request, most, self._limits.body_seconds)
+            if MediaType.parse(request.headers.get("content-type", "")).name == JSON:
+                check_lists(body, self._limits.max_json_lists)
             async with self._admission.turn():
                 headers = {key: request.headers[key] for key in ("content-type", "accept") if key in request.headers}
                 return await self._forward("POST", path, headers, body, request.url.query)

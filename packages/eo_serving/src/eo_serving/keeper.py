@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from eo_data.errors import DataRefused, TemporaryFailure, TerraloopError
+from eo_data.errors import DataRefused, TerraloopError
 from eo_data.step import write_atomically
 from eo_serving.declaration import declared
 from eo_serving.versions import KeptVersion, Versions, read_version
@@ -75,13 +75,10 @@ class Keeper:
         try:
             await self.reload(kept.uri if kept and pinned else None)
             return
-        except TemporaryFailure as error:
-            log.warning("the version to serve cannot be looked up: %s", error)
         except TerraloopError as error:
-            log.warning("no version to serve yet: %s", error)
-            return
+            log.warning("no version can be put into service: %s", error)
         except Exception:
-            log.exception("the version to serve cannot be looked up")
+            log.exception("no version can be put into service")
         if kept is not None and await self._loaded(kept):
             log.warning("%s answers, as before the restart", kept.label)
 

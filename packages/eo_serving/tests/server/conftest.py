@@ -27,6 +27,7 @@ TOKEN = "deploy-token"
 LIMITS = {
     "max_body_bytes": 4 * 2**20,
     "max_json_bytes": 2**20,
+    "max_json_lists": 200_000,
     "max_pixels": 1_000_000,
     "body_seconds": 3.0,
     "request_seconds": 60.0,

@@ -187,6 +187,14 @@ def test_bodies_over_the_limit(server: Any, is_problem: Any) -> None:
         is_problem(client.post("/v2/models/water/infer", content=bytes(MEBIBYTE + 1), headers=JSON), 413)
 
 
+def test_json_that_unfolds_in_memory(server: Any, is_problem: Any) -> None:
+    with server.client() as client:
+        for body in (b'{"inputs": [' + b"[]," * 200_000 + b"[]]}", b"{" * 200_001):
+            for path in ("/invocations", "/v2/models/water/infer"):
+                problem = is_problem(client.post(path, content=body, headers=JSON), 413)
+                assert "lists" in problem["detail"]
+
+
 def test_an_endless_body_is_cut_while_it_streams(server: Any) -> None:
     """100 MiB without a length: the answer comes, and the server never held more than the limit."""
     before = peak_memory(server.process.pid)

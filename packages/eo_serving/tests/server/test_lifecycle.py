@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -61,6 +63,25 @@ def ask(server: Any, body: bytes) -> tuple[str, bytes]:
         response = client.post("/invocations", content=body, headers=TIFF)
     assert response.status_code == 200, response.text
     return response.headers["Terraloop-Model"], response.content
+
+
+def last_request_while_it_ends(server: Any, body: bytes) -> bytes:
+    """The answer to a request of which half was sent before the server was told to end."""
+    address = urlsplit(server.url)
+    head = f"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: image/tiff\r\nContent-Length: {len(body)}"
+    with socket.create_connection((address.hostname or "", address.port or 0), timeout=60) as connection:
+        connection.sendall(head.encode() + b"\r\n\r\n" + body[:1000])
+        time.sleep(0.5)  # it must have arrived: what has not begun need not be answered
+        server.process.send_signal(signal.SIGTERM)
+        end = time.monotonic() + 60
+        while "Shutting down" not in server.log.read_text():
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        connection.sendall(body[1000:])
+        parts = []
+        while part := connection.recv(65536):
+            parts.append(part)
+    return b"".join(parts)
 
 
 class TestReload:
@@ -218,7 +239,9 @@ def test_what_was_deployed_stays_through_restarts(start_server: Any, tmp_path: P
     first.await_status("/readyz", 200)
     assert first.reload("models:/water/3").status_code == 200
     before = ask(first, tiff_chip)
-    assert (before[0], first.stop()) == ("water/3", 0)
+    assert before[0] == "water/3"
+    assert last_request_while_it_ends(first, tiff_chip).endswith(before[1])
+    assert first.stop() == 0
     again = start_server(state, tracking="http://127.0.0.1:9", MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")
     again.await_status("/readyz", 200)
     assert ask(again, tiff_chip) == before

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
+import math
 import zlib
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from eo_data.digests import canonical_json
 from eo_data.tiling import TilePlan
@@ -73,6 +74,16 @@ class GoldenChip(_Part):
     pixels: str
     mask_digest: str
 
+    @model_validator(mode="after")
+    def _decodes(self) -> Self:
+        if min(self.shape) < 1 or max(self.shape[1:]) > GOLDEN_SIZE:
+            raise ValueError(f"shape {self.shape} is no golden chip: at most {GOLDEN_SIZE} x {GOLDEN_SIZE}")
+        try:
+            self.decode()
+        except (ValueError, zlib.error) as error:  # base64's errors are ValueErrors
+            raise ValueError(f"the golden chip's pixels cannot be decoded ({error})") from error
+        return self
+
     @classmethod
     def encode(cls, pixels: NDArray[np.int16], mask_digest: str) -> GoldenChip:
         """Pack pixels `[bands, height, width]` and the digest of their mask."""
@@ -84,7 +95,8 @@ class GoldenChip(_Part):
 
     def decode(self) -> NDArray[np.float32]:
         """The pixels, float32 `[bands, height, width]`."""
-        raw = zlib.decompress(base64.b64decode(self.pixels))
+        # A byte more than the shape needs is enough to see that there is too much; a bomb never unfolds.
+        raw = zlib.decompressobj().decompress(base64.b64decode(self.pixels), 2 * math.prod(self.shape) + 1)
         return np.frombuffer(raw, dtype="<i2").reshape(self.shape).astype(np.float32)
 
 
@@ -121,6 +133,12 @@ class ModelDescription(_Part):
     git_commit: str | None = None
     parameters: dict[str, Any] = {}
     golden: GoldenChip
+
+    @model_validator(mode="after")
+    def _golden_fits(self) -> Self:
+        if self.golden.shape[0] != len(self.input.bands):
+            raise ValueError(f"the golden chip has {self.golden.shape[0]} bands, the input {len(self.input.bands)}")
+        return self
 
     def to_bytes(self) -> bytes:
         """The canonical bytes of `model.json`; equal descriptions give equal bytes."""

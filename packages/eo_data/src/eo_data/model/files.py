@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from pydantic import ValidationError
 
 from eo_data.digests import sha256
-from eo_data.errors import DataRefused, TemporaryFailure, UsageError
+from eo_data.errors import DataRefused, UsageError
 from eo_data.model.description import ModelDescription
 from eo_data.model.ledger import Ledger
+from eo_data.model.registry import read_version
 from eo_data.store import Store
 
 GRAPH_FILE: Final = "model.onnx"
 DESCRIPTION_FILE: Final = "model.json"
 GRAPH_TAG: Final = "terraloop.model.sha256"
 DESCRIPTION_TAG: Final = "terraloop.description.sha256"
-_VERSION_URI = re.compile(r"^models:/([A-Za-z0-9._-]+)(?:/(\d+)|@([a-z]+))$")
+_VERSION_URI = re.compile(r"models:/([A-Za-z0-9._-]+)(?:/(\d{1,9})|@([a-z]+))")
 
 
 @dataclass(frozen=True)
@@ -90,7 +88,7 @@ def parse_model_uri(uri: str, store: Store | None = None) -> tuple[str, int]:
         UsageError: If it is no such URI.
         DataRefused: If the ledger has no such entry yet.
     """
-    match = _VERSION_URI.match(uri)
+    match = _VERSION_URI.fullmatch(uri)
     if match is None:
         raise UsageError(
             "this is no model version", where=uri, fix="Give models:/NAME/VERSION or models:/NAME@champion"
@@ -119,39 +117,18 @@ def fetch_model(uri: str, store: Store | None = None) -> ModelFiles:
         store: The store whose ledger resolves `@champion`.
 
     Raises:
+        UsageError: If `MLFLOW_TRACKING_URI` names no registry.
         DataRefused: If there is no such version, a file is missing, or a digest differs from its tag or the ledger.
         TemporaryFailure: If the registry does not answer.
     """
-    import mlflow
-    from mlflow.exceptions import MlflowException
-
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # two small files; logs stay readable
     name, version = parse_model_uri(uri, store)
-    client = mlflow.MlflowClient()
-    try:
-        registered = client.get_model_version(name, str(version))
-        root = client.get_model_version_download_uri(name, str(version))
-        with tempfile.TemporaryDirectory(prefix="terraloop-model-") as folder:
-            graph, text = (
-                Path(mlflow.artifacts.download_artifacts(artifact_uri=f"{root}/{file}", dst_path=folder)).read_bytes()
-                for file in (GRAPH_FILE, DESCRIPTION_FILE)
-            )
-    except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            raise DataRefused("there is no such model version", where=uri, fix="List them in MLflow's UI") from error
-        raise TemporaryFailure(
-            f"the registry did not answer ({str(error).splitlines()[0][:200]})",
-            where=os.environ.get("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_URI"),
-            fix="Check that MLflow is running and MLFLOW_TRACKING_URI is right",
-        ) from error
-    except OSError as error:
-        raise DataRefused(f"a file of the version cannot be read ({error})", where=uri) from error
+    run, tags, (graph, text) = read_version(name, version, (GRAPH_FILE, DESCRIPTION_FILE))
     expected = {GRAPH_TAG: sha256(graph), DESCRIPTION_TAG: sha256(text)}
     for tag, found in expected.items():
-        if registered.tags.get(tag) != found:
+        if tags.get(tag) != found:
             raise DataRefused(
                 f"the file's sha256 {found[:12]} is not the one in tag {tag}",
                 where=uri,
                 fix="The artifact was changed after registration: register the version again",
             )
-    return ModelFiles.of(name, version, registered.run_id or "", graph, text)
+    return ModelFiles.of(name, version, run, graph, text)

@@ -63,15 +63,19 @@ class Ledger:
         """All entries, oldest first.
 
         Raises:
-            DataRefused: If a number is missing: the ledger was edited by hand.
+            DataRefused: If an entry is missing or strange: the ledger was edited by hand.
         """
         prefix = f"promotions/{self.model}"
-        numbers = sorted(int(key.rsplit("/", 1)[1].removesuffix(".json")) for key in self._store.list(prefix))
-        if numbers != list(range(1, len(numbers) + 1)):
+        names = {key.removeprefix(f"{prefix}/") for key in self._store.list(prefix)}
+        wanted = [f"{number}.json" for number in range(1, len(names) + 1)]
+        strange = sorted(names.symmetric_difference(wanted))
+        if strange:
             raise DataRefused(
-                f"the ledger has entries {numbers}", where=self._store.resolve(prefix), fix="Restore the missing ones"
+                f"the ledger's entries are not 1 to {len(names)}: {', '.join(strange[:5])} missing or strange",
+                where=self._store.resolve(prefix),
+                fix="Restore what is missing and remove what is strange",
             )
-        return [Promotion.model_validate(self._store.get_json(f"{prefix}/{n}.json")) for n in numbers]
+        return [self._store.get_record(f"{prefix}/{name}", Promotion) for name in wanted]
 
     def champion(self) -> Promotion | None:
         """The newest entry; None where there is none yet."""
@@ -107,7 +111,14 @@ class Ledger:
 
         Raises:
             TemporaryFailure: If someone else wrote that entry meanwhile; judging anew may succeed.
+            DataRefused: If the entry `after` is not there: a gap would end the ledger.
         """
+        if after and not self._store.exists(f"promotions/{self.model}/{after}.json"):
+            raise DataRefused(
+                f"the ledger has no entry {after} to follow",
+                where=self._store.resolve(f"promotions/{self.model}"),
+                fix="Read the ledger again",
+            )
         entry = Promotion(
             number=after + 1,
             model=self.model,

@@ -49,6 +49,16 @@ class OnnxModel:
             raise DataRefused(
                 f"the graph's tensors are {names}, not those that model.json describes", where="model.onnx"
             )
+        for tensor, wanted in (
+            (self._session.get_inputs()[0], len(description.input.bands)),
+            (self._session.get_outputs()[0], len(description.output.classes)),
+        ):
+            found = tensor.shape[1] if len(tensor.shape) == 4 else None
+            if found is None or (isinstance(found, int) and found != wanted):  # a name stands for any number
+                raise DataRefused(
+                    f"the graph's tensor '{tensor.name}' is {tensor.shape}, model.json describes {wanted} channels",
+                    where="model.onnx",
+                )
 
     def __call__(self, tiles: Pixels) -> Pixels:
         """Probabilities `[n, classes, H, W]` of tiles `[n, bands, H, W]`, reflectance x 10000."""

@@ -1,12 +1,13 @@
-"""Bands by meaning: where green, nir and the like stand among the bands that a model reads."""
+"""What a model is given: whether a dataset fits the use case, and where green, nir and the like stand in it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from eo_data.bands import Band, band_key
+from eo_data.dataset import Dataset
 from eo_data.errors import DataRefused, UsageError
-from eo_data.usecase import DataSection
+from eo_data.usecase import DataSection, UseCase
 
 
 def find_band(data: DataSection, *names: str) -> int | None:
@@ -53,3 +54,18 @@ def model_bands(wanted: Sequence[str], have: Sequence[Band], where: str) -> list
             )
         indexes.append(hits[0])
     return indexes
+
+
+def require_same_data(dataset: Dataset, usecase: UseCase) -> None:
+    """Refuse a dataset that was made under another `data` section.
+
+    Raises:
+        UsageError: Saying so.
+    """
+    made, wanted = dataset.manifest.usecase_data_digest, usecase.digest("data")
+    if made != wanted:
+        raise UsageError(
+            f"this dataset was made under another data section ({made[:12]}, the use case's is {wanted[:12]})",
+            where=dataset.uri,
+            fix="Run chip again under this use case, or name the use case that it was made for",
+        )
