@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
+from urllib.parse import urlencode
 
 from pipelines.runner import Outcome
 from pipelines.steps import BY_VERB, STEPS, Step, arguments
@@ -82,7 +83,7 @@ def report(job: Job, results: Results, seconds: Mapping[str, float]) -> dict[str
     deployed = results.get("deploy")
     return {
         "usecase": job.usecase,
-        "simulated": job.scenes is None,
+        "simulated": chip["simulated"],
         "scenes": {
             "accepted": len(validate["accepted"]),
             "refused": {**ingest["scenes"]["refused"], **validate["quarantined"]},
@@ -99,6 +100,7 @@ def report(job: Job, results: Results, seconds: Mapping[str, float]) -> dict[str
             "digest": predict["mask_digest"],
             "uri": predict["mask"],
             "scene": _reference_scene(results),
+            "query": _query(predict["radiometry"]),
         },
         "quicklook": predict["quicklook"],
         "docs": validate["docs"],
@@ -131,6 +133,13 @@ def _given(step: Step, job: Job, results: Results) -> dict[str, str]:
 def _reference_scene(results: Results) -> str:
     """The scene of the reference mask: the first accepted one by id, hence the same one in every run."""
     return str(min(results["validate"]["accepted"]))
+
+
+def _query(radiometry: Mapping[str, Any]) -> str:
+    """What a request must say of the bare raster to be read as `predict` read it: what only its STAC item says."""
+    if not str(radiometry["source"]).startswith("stac"):
+        return ""
+    return "?" + urlencode({key: radiometry[key] for key in ("scale", "offset")})
 
 
 def _remark(outcome: Outcome) -> str:

@@ -156,7 +156,8 @@ def _main_job(stack: Stack, job: Job, supervisor: Supervisor, variables: dict[st
 def _curl(found: Report, project: Project) -> str:
     """One line that asks the endpoint for a mask of the reference scene."""
     raster = scenes.raster(project.store, found["mask"]["scene"]) or "SCENE.tif"
-    return f"curl -sS -H 'Content-Type: image/tiff' --data-binary @{raster} {found['endpoint']} -o mask.tif"
+    url = f"{found['endpoint']}{found['mask']['query']}"
+    return f"curl -sS -H 'Content-Type: image/tiff' --data-binary @{raster} '{url}' -o mask.tif"
 
 
 def _keep_secret(path: Path, token: str) -> None:

@@ -112,7 +112,7 @@ def write_dataset(store: Store, usecase: UseCase, digest: str, counts: dict[Spli
             scenes.append(
                 SceneRecord(
                     id=name, uri=store.uri, collection="made-up", pixels="", label="", grid="", radiometry="",
-                    place=None, simulated=True,
+                    bands=(1, 2, 3, 4), place=None, source_split=None, simulated=True,
                 )
             )  # fmt: skip
             if split == "train":

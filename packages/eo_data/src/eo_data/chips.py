@@ -23,7 +23,7 @@ from eo_data.scene import PIXELS, PLACE, SOURCE_SPLIT, Scene
 from eo_data.split import Placement, place_chip, place_scene
 from eo_data.statistics import RunningStatistics
 from eo_data.store import Store
-from eo_data.suite import make_rules, suite_digest
+from eo_data.suite import suite_digest
 from eo_data.tiling import Pixels, Valid
 from eo_data.usecase import IGNORE, SPLITS, DataSection, UseCase
 from eo_data.validate import Verdict, load_verdict, load_verdicts
@@ -55,7 +55,8 @@ def chip(store: Store, usecase: UseCase, verdicts: str, progress: bool = True) -
         progress: Whether to show a progress bar on stderr.
 
     Returns:
-        The step's result: `dataset`, `digest`, `chips`, `unlabelled`, `simulated_left_out`, `existing`.
+        The step's result: `dataset`, `digest`, `chips`, `unlabelled`, `simulated`, `simulated_left_out`,
+        `existing`.
 
     Raises:
         DataRefused: If no scene is left or a split is empty, naming it.
@@ -78,6 +79,7 @@ def chip(store: Store, usecase: UseCase, verdicts: str, progress: bool = True) -
         "digest": digest,
         "chips": {split: counts[split] for split in SPLITS},
         "unlabelled": selection.unlabelled,
+        "simulated": all(scene.simulated for scene in manifest.scenes),
         "simulated_left_out": selection.simulated_left_out,
         "existing": existing,
     }
@@ -93,7 +95,7 @@ def select_scenes(store: Store, usecase: UseCase, verdicts: str) -> Selection:
         DataRefused: If there are no such verdicts, or no scene is left.
     """
     summary = load_verdicts(store, verdicts)
-    if (summary.usecase, summary.suite) != (usecase.name, suite_digest(make_rules(usecase.data))):
+    if (summary.usecase, summary.suite) != (usecase.name, suite_digest(usecase.data)):
         raise UsageError(
             f"these verdicts are not of use case '{usecase.name}' as it is now", where=verdicts, fix="Validate again"
         )
@@ -148,17 +150,18 @@ def _scene_record(store: Store, scene: Scene, verdict: Verdict, data: DataSectio
     assert verdict.label is not None  # noqa: S101 - `select_scenes` keeps labelled ones
     label = _label_record(store, verdict.label)
     with scene.image(data) as image:
-        radiometry = image.radiometry
-    place = scene.properties.get(SOURCE_SPLIT) or scene.properties.get(PLACE)
+        radiometry, bands = image.radiometry, image.indexes
     return SceneRecord(
         id=scene.id,
         uri=scene.uri,
         collection=scene.collection,
         pixels=scene.properties[PIXELS],
         label=label["pixels"],
-        grid=scene.properties["terraloop:grid"],
+        grid=scene.grid,
         radiometry=f"{radiometry} nodata={radiometry.nodata}",
-        place=place,
+        bands=bands,
+        place=scene.properties.get(PLACE),
+        source_split=scene.properties.get(SOURCE_SPLIT),
         simulated=scene.simulated,
     )
 

@@ -63,7 +63,9 @@ class SceneRecord(_Record):
         label: Digest of the decoded label.
         grid: Its grid in words that are equal for equal grids.
         radiometry: Scale, offset, nodata and who said so.
-        place: The place or list that the source gave, where there is no CRS.
+        bands: Which of the raster's bands are the inputs, from 1.
+        place: The place that the source gave.
+        source_split: The source's list that it stands in.
     """
 
     id: str
@@ -73,7 +75,9 @@ class SceneRecord(_Record):
     label: str
     grid: str
     radiometry: str
+    bands: tuple[int, ...]
     place: str | None
+    source_split: str | None
     simulated: bool
 
 

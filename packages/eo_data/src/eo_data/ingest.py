@@ -18,7 +18,7 @@ from eo_data.items import make_item
 from eo_data.labels import LABEL_FILE
 from eo_data.radiometry import sentinel2_baseline
 from eo_data.rasters import mask_reader, open_tiff, same_grid
-from eo_data.scene import PLACE, SOURCE_SPLIT, Scene
+from eo_data.scene import GRID, PLACE, SOURCE_SPLIT, Scene
 from eo_data.sources import VALID_ID, Candidate, FolderSource
 from eo_data.store import Store
 from eo_data.usecase import UseCase
@@ -133,7 +133,7 @@ def _bring(
         label_pixels = _label_pixels(dataset, candidate) if candidate.label else None
     identity = {
         "pixels": pixels,
-        "grid": item["properties"]["terraloop:grid"],
+        "grid": item["properties"][GRID],
         "asset": {k: v for k, v in item["assets"]["image"].items() if k != "href"},
         "place": [item["properties"].get(PLACE), item["properties"].get(SOURCE_SPLIT)],
         "baseline": sentinel2_baseline(item["properties"]),
@@ -143,11 +143,18 @@ def _bring(
     scenes.count(candidate.id, new=store.put_json_new(f"{scene.key}/item.json", item))
     label = None
     if candidate.label is not None and label_pixels is not None:
-        content = json_digest([label_pixels, item["properties"]["terraloop:grid"]])[:SHORT]
+        content = json_digest([label_pixels, item["properties"][GRID]])[:SHORT]
         made = {"created": item["properties"]["created"]}
         folder = f"labels/{candidate.id}/{source}/{content}"
         store.put_new(f"{folder}/{LABEL_FILE}", candidate.label)
-        record = {"id": candidate.id, "source": source, "content": content, "pixels": label_pixels, **made}
+        record = {
+            "id": candidate.id,
+            "source": source,
+            "content": content,
+            "pixels": label_pixels,
+            "grid": item["properties"][GRID],
+            **made,
+        }
         labels.count(candidate.id, new=store.put_json_new(f"{folder}/label.json", record))
         label = {"id": candidate.id, "source": source, "content": content}
     return {"collection": scene.collection, "id": scene.id, "content": scene.content}, label

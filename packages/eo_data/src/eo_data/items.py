@@ -15,7 +15,7 @@ from eo_data.digests import json_digest
 from eo_data.errors import DataRefused
 from eo_data.radiometry import choose_radiometry
 from eo_data.rasters import geobox_of
-from eo_data.scene import IMAGE_ASSET, PIXELS, PLACE, SIMULATED, SOURCE_SPLIT
+from eo_data.scene import GRID, IMAGE_ASSET, PIXELS, PLACE, SIMULATED, SOURCE_SPLIT
 from eo_data.sources import Candidate
 from eo_data.split import project
 from eo_data.usecase import Reflectance
@@ -63,7 +63,7 @@ def make_item(candidate: Candidate, dataset: Any, pixels: str) -> dict[str, Any]
         # STAC wants a time; where the source tells none, the widest honest range.
         properties.setdefault("start_datetime", "1970-01-01T00:00:00Z")
         properties.setdefault("end_datetime", now)
-    properties |= {"created": now, PIXELS: pixels, "terraloop:grid": describe_grid(dataset)}
+    properties |= {"created": now, PIXELS: pixels, GRID: describe_grid(dataset)}
     properties |= projection_fields(dataset)
     geometry, bbox = footprint(dataset)
     item: dict[str, Any] = {
@@ -96,9 +96,29 @@ def _asset(candidate: Candidate, dataset: Any) -> dict[str, Any]:
         asset["nodata"] = dataset.nodata if math.isfinite(dataset.nodata) else str(dataset.nodata)
     given = ((candidate.item or {}).get("assets") or {}).get(IMAGE_ASSET, {})
     asset |= {key: given[key] for key in ("raster:scale", "raster:offset") if key in given}
-    asset["bands"] = _bands(given.get("bands") or [{}] * dataset.count, dataset, str(candidate.image))
-    choose_radiometry(Reflectance(), asset=asset)  # refuses what the item states where it is impossible
+    asset["bands"] = _bands(_given_bands(given, dataset.count), dataset, str(candidate.image))
+    for band in asset["bands"]:  # bands may differ: which are read, the use case says; each must be possible
+        choose_radiometry(Reflectance(), asset={**asset, "bands": [band]})
     return asset
+
+
+def _given_bands(given: dict[str, Any], count: int) -> list[dict[str, Any]]:
+    """The bands of a source's asset: STAC 1.1's `bands`, with scale and offset out of STAC 1.0's `raster:bands`.
+
+    Raises:
+        DataRefused: If the two differ in number.
+    """
+    older = given.get("raster:bands") or []
+    bands = given.get("bands") or [{}] * (len(older) or count)
+    if not older:
+        return list(bands)
+    if len(older) != len(bands):
+        raise DataRefused(
+            f"the item has {len(bands)} bands and {len(older)} raster:bands", where="item", fix="Correct the item"
+        )
+    keys = {"scale": "raster:scale", "offset": "raster:offset"}
+    said = [{new: block[old] for old, new in keys.items() if block.get(old) is not None} for block in older]
+    return [{**band, **extra} for band, extra in zip(bands, said, strict=True)]
 
 
 def _bands(given: list[dict[str, Any]], dataset: Any, where: str) -> list[dict[str, Any]]:

@@ -117,12 +117,12 @@ def _from_stac(
     asset: dict[str, Any], properties: dict[str, Any], default: Reflectance
 ) -> tuple[float, float, str] | None:
     """Scale and offset that an item states, and how; None where it says nothing."""
-    blocks = [asset, *(asset.get("bands") or []), *(asset.get("raster:bands") or [])]
+    blocks = [asset, *(asset.get("bands") or [])]
     try:
         pairs = {
-            (float(scale), float(block.get("raster:offset", block.get("offset", 0.0)) or 0.0))
-            for block in blocks
-            if (scale := block.get("raster:scale", block.get("scale"))) is not None
+            (float(default.scale if scale is None else scale), float(0.0 if offset is None else offset))
+            for scale, offset in map(_stated, blocks)
+            if (scale, offset) != (None, None)
         }
     except (TypeError, ValueError) as error:
         raise DataRefused(
@@ -139,6 +139,11 @@ def _from_stac(
         return None
     with_offset = number >= BASELINE_WITH_OFFSET and number < 99  # 99.99 marks test and reprocessed products
     return (default.scale, default.offset - (0.1 if with_offset else 0.0), "stac-baseline")
+
+
+def _stated(block: dict[str, Any]) -> tuple[Any, Any]:
+    """Scale and offset of an asset, a band, or an entry of `raster:bands`; None where it says nothing."""
+    return block.get("raster:scale", block.get("scale")), block.get("raster:offset", block.get("offset"))
 
 
 def sentinel2_baseline(properties: dict[str, Any]) -> float | None:

@@ -152,6 +152,8 @@ def open_image(
         if dataset.dtypes[0].startswith("complex"):
             raise DataRefused("complex values are no reflectance", where=where, fix="Give real values")
         indexes = band_indexes(names, data.bands, data.input_bands, where)
+        if asset is not None and len(asset.get("bands") or []) == dataset.count:
+            asset = {**asset, "bands": [asset["bands"][index - 1] for index in indexes]}  # those that are read
         yield ImageRaster(
             where=where,
             shape=(dataset.height, dataset.width),

@@ -20,6 +20,7 @@ IMAGE_ASSET: Final = "image"
 SIMULATED: Final = "terraloop:simulated"
 PLACE: Final = "terraloop:place"
 SOURCE_SPLIT: Final = "terraloop:split"
+GRID: Final = "terraloop:grid"
 PIXELS: Final = "terraloop:pixels"
 """Item property with the digest of the decoded pixels."""
 
@@ -56,6 +57,11 @@ class Scene:
     def properties(self) -> dict[str, Any]:
         """The item's properties."""
         return dict(self.item["properties"])
+
+    @property
+    def grid(self) -> str:
+        """Its grid in words that are equal for equal grids."""
+        return str(self.item["properties"][GRID])
 
     @property
     def asset(self) -> dict[str, Any]:

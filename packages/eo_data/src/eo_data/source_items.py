@@ -43,8 +43,14 @@ class _Band(_Part):
     name: StrictStr | None = None
 
 
+class _RasterBand(_Part):
+    scale: FiniteFloat | None = None
+    offset: FiniteFloat | None = None
+
+
 class _Image(_Part):
     bands: tuple[_Band, ...] = ()
+    raster_bands: tuple[_RasterBand, ...] = Field(default=(), alias="raster:bands")
     scale: FiniteFloat | None = Field(default=None, alias="raster:scale")
     offset: FiniteFloat | None = Field(default=None, alias="raster:offset")
 

@@ -69,10 +69,10 @@ class Store:
                     fix="Choose another --store",
                 ) from error
             self._objects = LocalStore(root)
-        elif scheme == "s3":
+        elif scheme == "s3" and urlsplit(self.uri).netloc:
             self._objects = S3Store.from_url(self.uri)
         else:
-            raise UsageError(f"'{scheme}://' is no store", where=self.uri, fix="Use file:// or s3://")
+            raise UsageError("this is no store", where=self.uri, fix="Use file:///FOLDER or s3://BUCKET")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Store) and other.uri == self.uri

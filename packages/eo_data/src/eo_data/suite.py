@@ -82,9 +82,13 @@ def make_rules(data: DataSection) -> list[Rule]:
     return rules
 
 
-def suite_digest(rules: Sequence[Rule]) -> str:
-    """The short content hash that names the suite in the store."""
-    return json_digest([rule.as_json() for rule in rules])[:SHORT]
+def suite_digest(data: DataSection) -> str:
+    """The short content hash that names the suite in the store.
+
+    A verdict depends on the rules and on how feature rows are made: bands, radiometry, classes.
+    """
+    read = data.model_dump(mode="json", include={"bands", "inputs", "reflectance", "classes", "ignore_label_values"})
+    return json_digest({"rules": [rule.as_json() for rule in make_rules(data)], "read": read})[:SHORT]
 
 
 def run_suite(rules: Sequence[Rule], rows: Sequence[dict[str, Any]], name: str, docs: Path) -> list[Finding]:

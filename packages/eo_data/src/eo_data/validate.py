@@ -91,7 +91,7 @@ def validate(
     """
     pairs, name = _batch_pairs(store, batch) if batch is not None else _chosen_pairs(store, ids)
     rules = make_rules(usecase.data)
-    suite = suite_digest(rules)
+    suite = suite_digest(usecase.data)
     prefix, docs = f"verdicts/{usecase.name}/{suite}", f"validation/docs/{usecase.name}/{suite}/{name}"
     summary_key = f"{prefix}/batches/{name}.json"
     if store.exists(summary_key):
@@ -189,11 +189,12 @@ def _chosen_pairs(store: Store, ids: Sequence[str]) -> tuple[list[tuple[Scene, L
         scenes = [scene for scene in scenes if scene.id in ids]
     if not scenes:
         raise UsageError("the store holds no scene", where=store.uri, fix="Ingest some first")
-    labels: dict[str, list[LabelKey]] = {}
+    labels: dict[tuple[str, str], list[LabelKey]] = {}
     for key in store.list("labels"):
         parts = key.split("/")
         if parts[-1] == "label.json":
-            labels.setdefault(parts[1], []).append(LabelKey(*parts[1:4]))
-    pairs = [(scene, newest_label(store, labels.get(scene.id, []))) for scene in scenes]
+            # A label belongs to a content by its grid: a scene reissued on another grid has none of its old labels.
+            labels.setdefault((parts[1], store.get_json(key)["grid"]), []).append(LabelKey(*parts[1:4]))
+    pairs = [(scene, newest_label(store, labels.get((scene.id, scene.grid), []))) for scene in scenes]
     name = json_digest([[scene.key, label.key if label else None] for scene, label in pairs])[:SHORT]
     return pairs, name

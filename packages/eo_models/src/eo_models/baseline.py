@@ -104,7 +104,7 @@ def _champion_mask(
     from eo_models.tracking import connect
 
     connect()
-    files = fetch_model(entry.uri)
+    files = fetch_model(entry.uri, store)
     return f"champion {files.label}", OnnxModel(files.graph, files.description).mask(pixels, valid)
 
 

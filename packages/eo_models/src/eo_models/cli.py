@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,7 +27,13 @@ def _parser() -> StepParser:
     step = add_step(steps, "baseline", "score NDWI, MNDWI and the champion on one pair", _baseline, store=False)
     step.add_argument("--image", required=True, metavar="FILE", help="a GeoTIFF with the use case's bands")
     step.add_argument("--label", required=True, metavar="FILE", help="its label, on the same grid")
-    step.add_argument("--store", dest="ledger", metavar="URI", help="store whose champion is scored as well")
+    step.add_argument(
+        "--store",
+        dest="ledger",  # unlike a step's, this store may be absent
+        metavar="URI",
+        default=os.environ.get("TERRALOOP_STORE"),
+        help="store whose champion is scored as well (TERRALOOP_STORE)",
+    )
     return parser
 
 

@@ -74,7 +74,11 @@ def evaluate(store: Store, usecase: UseCase, model: str, uri: str, *, progress: 
     if existing:
         log.info("evaluate: this was evaluated before")
     else:
-        files = {"candidate": candidate, "champion": fetch_model(champion.uri), "index": fetch_model(index.uri)}
+        files = {
+            "candidate": candidate,
+            "champion": fetch_model(champion.uri, store),
+            "index": fetch_model(index.uri, store),
+        }
         contestants = {role: registered(found, usecase) for role, found in files.items()}
         contestants["index_untuned"] = untuned(usecase, dataset)
         _write(store, usecase, dataset, section, key, contestants, registry, candidate.run, progress=progress)

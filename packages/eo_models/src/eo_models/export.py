@@ -93,7 +93,8 @@ def check_export(network: nn.Module, graph: bytes, chips: Pixels) -> float:
     """Compare the exported graph with the module on chips `[N, bands, H, W]`; the greatest difference.
 
     Raises:
-        TerraloopError: If a probability differs by `TOLERANCE`, or the most probable class of any pixel differs.
+        TerraloopError: If a probability differs by `TOLERANCE`, or the most probable class of a pixel
+            differs where torch's margin is more than twice that.
     """
     import onnxruntime
     import torch
@@ -105,7 +106,10 @@ def check_export(network: nn.Module, graph: bytes, chips: Pixels) -> float:
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     found = session.run(["probability"], {"reflectance": chips})[0]
     difference = float(np.abs(found - expected).max())
-    other = int((found.argmax(axis=1) != expected.argmax(axis=1)).sum())
+    ranked = np.sort(expected, axis=1)
+    # Classes that are as good as equally probable may change places by rounding; others may not.
+    decided = ranked[:, -1] - ranked[:, -2] > 2 * TOLERANCE
+    other = int(((found.argmax(axis=1) != expected.argmax(axis=1)) & decided).sum())
     if not difference < TOLERANCE or other:
         raise TerraloopError(
             f"ONNX Runtime and torch differ: probabilities by {difference:.2g}, the class of {other} pixels",

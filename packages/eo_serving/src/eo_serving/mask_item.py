@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -34,7 +34,7 @@ def mask_item(
     scene_uri: str,
     scene_item: dict[str, Any] | None,
     classes: Sequence[ModelClass],
-    facts: dict[str, str],
+    facts: Mapping[str, Any],
 ) -> dict[str, Any]:
     """A STAC 1.1 item as JSON.
 

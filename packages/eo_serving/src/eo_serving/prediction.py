@@ -63,7 +63,7 @@ def predict(usecase: UseCase, store: Store, scene: str, out: str | None, uri: st
         uri: The version; None is the ledger's champion.
 
     Returns:
-        The step's result: `mask`, `item`, `quicklook`, `mask_digest`, `model`, `digest`.
+        The step's result: `mask`, `item`, `quicklook`, `mask_digest`, `radiometry`, `model`, `digest`.
 
     Raises:
         DataRefused: If the scene or the version cannot be used.
@@ -82,6 +82,7 @@ def predict(usecase: UseCase, store: Store, scene: str, out: str | None, uri: st
         "item": target.resolve(ITEM_KEY),
         "quicklook": target.resolve(QUICKLOOK_KEY),
         "mask_digest": properties["terraloop:mask_digest"],
+        "radiometry": properties["terraloop:radiometry_rule"],
         "model": properties["terraloop:model"],
         "digest": properties["terraloop:digest"],
     }
@@ -134,6 +135,11 @@ def _make(target: Store, subject: Subject, service: Service) -> dict[str, Any]:
                 "terraloop:run": service.run,
                 "terraloop:digest": service.digest,
                 "terraloop:radiometry": str(image.radiometry),
+                "terraloop:radiometry_rule": {
+                    "scale": image.radiometry.scale,
+                    "offset": image.radiometry.offset,
+                    "source": image.radiometry.source,
+                },
                 "terraloop:mask_digest": digest,
             },
         )

@@ -124,6 +124,8 @@ def fetch_model(uri: str, store: Store | None = None) -> ModelFiles:
     name, version = parse_model_uri(uri, store)
     run, tags, (graph, text) = read_version(name, version, (GRAPH_FILE, DESCRIPTION_FILE))
     expected = {GRAPH_TAG: sha256(graph), DESCRIPTION_TAG: sha256(text)}
+    if store is not None:
+        _require_ledger(Ledger(store, name), version, (sha256(graph), sha256(text)), uri)
     for tag, found in expected.items():
         if tags.get(tag) != found:
             raise DataRefused(
@@ -132,3 +134,19 @@ def fetch_model(uri: str, store: Store | None = None) -> ModelFiles:
                 fix="The artifact was changed after registration: register the version again",
             )
     return ModelFiles.of(name, version, run, graph, text)
+
+
+def _require_ledger(ledger: Ledger, version: int, digests: tuple[str, str], uri: str) -> None:
+    """Refuse a version that the ledger knows with other files: the registry was made anew beside an old store.
+
+    Raises:
+        DataRefused: Naming both.
+    """
+    for entry in ledger.entries():
+        if entry.version == version and (entry.model_digest, entry.description_digest) != digests:
+            raise DataRefused(
+                f"the registry's version {version} has digest {digests[0][:12]}, the ledger promoted "
+                f"{entry.model_digest[:12]} under this number",
+                where=uri,
+                fix="The registry and the store do not belong together: use the registry of this store, or a new store",
+            )
