@@ -74,7 +74,10 @@ def test_the_line_gives_a_dataset_whose_chips_are_the_scenes_pixels(make_folder:
     assert np.allclose(dataset.statistics.mean, train.mean(axis=1), atol=1e-3)
     assert np.allclose(dataset.statistics.std, train.std(axis=1), atol=1e-2)
     docs = store.get(store.key(validated["docs"])).decode()
-    assert "s00" in docs or "water" in docs
+    assert "water" in docs
+    pages = [store.get(key).decode() for key in store.list(store.key(validated["docs"]).rsplit("/", 1)[0])
+             if "/validations/" in key]  # fmt: skip
+    assert any("invalid_fraction" in page and "q98_B12" in page for page in pages)
 
 
 def test_the_same_inputs_give_the_same_uris_and_do_nothing_twice(make_folder: MakeFolder, tmp_path: Path) -> None:
@@ -183,6 +186,75 @@ def test_an_empty_split_ends_with_3_and_names_it(make_folder: MakeFolder, tmp_pa
     assert code == 3
     assert "the split '" in log
     assert not list((tmp_path / "store").rglob("manifest.json"))
+
+
+def with_data(usecase: UseCase, **changes: Any) -> UseCase:
+    """A use case with other values in its data section."""
+    data = usecase.data.model_dump(mode="json", exclude_defaults=True) | changes
+    return UseCase(usecase.name, {"data": data})
+
+
+def test_verdicts_are_renewed_when_the_classes_change(make_folder: MakeFolder, store: Store, water: UseCase) -> None:
+    folder = make_folder(1)
+    pixels, _ = water_scene(5)
+    write_tiff(folder / "images" / "seven.tif", pixels, names=S2_BANDS, nodata=0)
+    write_tiff(folder / "labels" / "seven.tif", np.full((1, 128, 128), 7, np.uint8))
+    batch = ingest(store, water, str(folder), progress=False)["batch"]
+    before = validate(store, water, batch=batch, progress=False)
+    assert set(before["quarantined"]) == {"seven"}
+    classes = water.data.model_dump(mode="json")["classes"]
+    classes[1]["label_values"] = [1, 7]
+    after = validate(store, with_data(water, classes=classes), batch=batch, progress=False)
+    assert after["verdicts"] != before["verdicts"]
+    assert after["quarantined"] == {}
+
+
+def test_the_digest_follows_which_band_is_which(make_folder: MakeFolder, tmp_path: Path) -> None:
+    folder = make_folder(30)
+    first = run_line(tmp_path / "a", folder)[2]["digest"]
+    for path in (folder / "images").iterdir():
+        with rasterio.open(path, "r+") as dataset:  # the same pixels, B02 and B12 called by each other's names
+            dataset.set_band_description(2, "B12")
+            dataset.set_band_description(13, "B02")
+    _, _, second = run_line(tmp_path / "b", folder)
+    assert second["digest"] != first
+    dataset = Dataset(Store(str(tmp_path / "b")), second["dataset"])
+    record = dataset.chips()[0]
+    with rasterio.open(folder / "images" / f"{record.scene}.tif") as source:
+        assert np.array_equal(dataset.read(record)[0][0], source.read(13))
+
+
+def test_a_scene_reissued_on_another_grid_has_no_old_label(
+    make_folder: MakeFolder, store: Store, water: UseCase
+) -> None:
+    folder = make_folder(1)
+    ingest(store, water, str(folder), progress=False)
+    pixels, _ = water_scene(7, size=100)
+    write_tiff(folder / "images" / "s00.tif", pixels, names=S2_BANDS, nodata=0, origin=(400_000.0, 5_000_000.0))
+    (folder / "labels" / "s00.tif").unlink()
+    ingest(store, water, str(folder), progress=False)
+    validated = validate(store, water, progress=False)
+    (key,) = store.get_json(store.key(validated["verdicts"]))["verdicts"].values()
+    verdict = load_verdict(store, key)
+    assert verdict.features["height"] == 100
+    assert verdict.label is None
+
+
+def test_an_older_items_raster_bands_decide_the_radiometry(
+    make_folder: MakeFolder, tmp_path: Path, water: UseCase
+) -> None:
+    folder = make_folder(1)
+    (folder / "items").mkdir()
+    bands = [{"scale": 0.0001, "offset": -0.1}] * 13
+    item = {"properties": {"datetime": "2025-06-01T10:00:00Z"}, "assets": {"image": {"raster:bands": bands}}}
+    (folder / "items" / "s00.json").write_text(json.dumps(item))
+    store = Store(str(tmp_path / "store"))
+    ingest(store, water, str(folder), progress=False)
+    with Scene.find(store, "s00").image(water.data) as image:
+        assert (image.radiometry.scale, image.radiometry.offset, image.radiometry.source) == (0.0001, -0.1, "stac")
+        pixels, _ = image.read_all()
+    with rasterio.open(folder / "images" / "s00.tif") as source:
+        assert np.array_equal(pixels[0], source.read(2).astype(np.float32) - 1000)
 
 
 def test_lists_decide_the_split_of_scenes_without_crs(tmp_path: Path) -> None:
