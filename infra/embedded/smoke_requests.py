@@ -74,10 +74,17 @@ class Client:
     model: str
     digest: str
 
-    def post(self, body: bytes, content_type: str, accept: str | None = None, query: str = "") -> Answer:
-        """Send a body to /invocations."""
+    def post(
+        self,
+        body: bytes,
+        content_type: str,
+        accept: str | None = None,
+        query: str = "",
+        path: str = "/invocations",
+    ) -> Answer:
+        """Send a body."""
         headers = {"Content-Type": content_type, **({"Accept": accept} if accept else {})}
-        return self.call(f"/invocations{query}", body, headers)
+        return self.call(f"{path}{query}", body, headers)
 
     def call(self, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
         """Send any request; an answer with an error status is an answer."""
@@ -89,13 +96,20 @@ class Client:
             with error:
                 return _answer(error.code, error.headers, error.read())
 
-    def good(self, body: bytes, content_type: str, accept: str | None = None, query: str = "") -> Answer:
+    def good(
+        self,
+        body: bytes,
+        content_type: str,
+        accept: str | None = None,
+        query: str = "",
+        path: str = "/invocations",
+    ) -> Answer:
         """Send what must be answered, and see that the right model answered.
 
         Raises:
             Wrong: If it is not answered with 200 and the names of the model.
         """
-        answer = self.post(body, content_type, accept, query)
+        answer = self.post(body, content_type, accept, query, path)
         require(answer.status == 200, f"status {answer.status}: {answer.body[:300]!r}")
         require(answer.headers["terraloop-model"] == self.model, f"model {answer.headers['terraloop-model']}")
         require(answer.headers["terraloop-digest"] == self.digest, f"digest {answer.headers['terraloop-digest']}")
@@ -139,30 +153,38 @@ def checks(client: Client, image: Path, mask_digest: str) -> Iterator[tuple[str,
     yield "image/tiff -> application/x-npy", partial(array, client, crop)
     for key in ("inputs", "instances"):
         yield f"application/json {key}: the crop's mask", partial(tensor, client, crop, key)
+    yield "application/x-npy: the crop's mask", partial(npy, client, crop)
+    yield "V2: the crop's mask", partial(v2, client, read(image, CROP, bare=True))
     for name, body, content_type, statuses in junk(whole):
         yield f"{name} is refused", partial(refused, client, body, content_type, statuses)
     yield "an unknown route is 404", partial(unknown_route, client)
     yield "the server lives on", partial(mask, client, whole, mask_digest)
 
 
-def read(image: Path, size: int | None = None) -> Raster:
-    """A raster, or its upper left corner, as a GeoTIFF of its own."""
+def read(image: Path, size: int | None = None, *, bare: bool = False) -> Raster:
+    """A raster, or its upper left corner, as a GeoTIFF of its own; a bare one says nothing of its values."""
     with rasterio.open(image) as source:
         window = Window(0, 0, min(size or source.width, source.width), min(size or source.height, source.height))
         pixels = source.read(window=window)
         transform = source.window_transform(window) if source.crs else source.transform
-        profile = {"driver": "GTiff", "dtype": source.dtypes[0], "count": source.count, "nodata": source.nodata}
+        profile = {
+            "driver": "GTiff",
+            "dtype": source.dtypes[0],
+            "count": source.count,
+            "nodata": None if bare else source.nodata,
+        }
         profile |= {"height": pixels.shape[1], "width": pixels.shape[2], "crs": source.crs, "transform": transform}
         with MemoryFile() as memory:
             with memory.open(**profile) as target:
                 target.write(pixels)
-                target.descriptions = source.descriptions
-                target.scales, target.offsets = source.scales, source.offsets
+                if not bare:
+                    target.descriptions = source.descriptions
+                    target.scales, target.offsets = source.scales, source.offsets
             body = memory.read()
         said: dict[str, str] = {}
-        if all(source.descriptions):
+        if not bare and all(source.descriptions):
             said["bands"] = ",".join(source.descriptions)
-        if source.scales[0] != 1:
+        if not bare and source.scales[0] != 1:
             said |= {"scale": repr(source.scales[0]), "offset": repr(source.offsets[0])}
     query = "?" + urllib.parse.urlencode(said) if said else ""
     return Raster(body, pixels, (profile["crs"], transform, pixels.shape[1:]), query)
@@ -223,6 +245,31 @@ def tensor(client: Client, crop: Raster, key: str) -> None:
     found = np.asarray(json.loads(answer.body)["predictions"])
     require(found.shape == (1, *crop.pixels.shape[1:]), f"shape {found.shape}")
     require(bool(np.array_equal(found[0], crop_mask(client, crop))), "it is another mask than that of the GeoTIFF")
+
+
+def npy(client: Client, crop: Raster) -> None:
+    """The same pixels as an array give the same mask as the GeoTIFF."""
+    stream = io.BytesIO()
+    np.save(stream, crop.pixels, allow_pickle=False)
+    answer = client.good(stream.getvalue(), "application/x-npy", query=crop.query)
+    require(answer.headers["content-type"] == "application/x-npy", answer.headers["content-type"])
+    found = np.load(io.BytesIO(answer.body), allow_pickle=False)
+    require(found.shape == (1, *crop.pixels.shape[1:]), f"shape {found.shape}")
+    require(bool(np.array_equal(found[0], crop_mask(client, crop))), "it is another mask than that of the GeoTIFF")
+
+
+def v2(client: Client, bare: Raster) -> None:
+    """V2 gives the same mask as the GeoTIFF, a bare one, since V2 cannot say anything of the values either."""
+    values = bare.pixels[np.newaxis]
+    datatype = {"u": "UINT", "i": "INT", "f": "FP"}[values.dtype.kind] + str(8 * values.dtype.itemsize)
+    given = {"name": "reflectance", "shape": values.shape, "datatype": datatype, "data": values.ravel().tolist()}
+    path = f"/v2/models/{client.model.split('/')[0]}/infer"
+    answer = client.good(json.dumps({"inputs": [given]}).encode(), "application/json", path=path)
+    result = json.loads(answer.body)["outputs"][0]
+    require(result["name"] == "mask", f"output {result['name']}")
+    found = np.asarray(result["data"]).reshape(result["shape"])
+    require(found.shape == (1, *values.shape[2:]), f"shape {found.shape}")
+    require(bool(np.array_equal(found[0], crop_mask(client, bare))), "it is another mask than that of the GeoTIFF")
 
 
 def junk(whole: Raster) -> Iterator[tuple[str, bytes, str, tuple[int, ...]]]:

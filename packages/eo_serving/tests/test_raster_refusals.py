@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -82,6 +83,13 @@ class TestRefusals:
         with pytest.raises(OutOfTime):
             answer(call, service, Deadline(-1))
 
+    def test_nothing_is_read_out_of_time(self, service: Service) -> None:
+        def read(*_: int) -> Any:
+            raise AssertionError("it was read")
+
+        with pytest.raises(OutOfTime):
+            next(service.rows(read, (20, 20), Deadline(-1)))
+
     @pytest.mark.parametrize(
         "content_type",
         ["", "text/plain", "text/csv", "application/octet-stream", "image/jpeg", "application/geo+json",
@@ -107,10 +115,45 @@ class TestRefusals:
             ("text/html, image/png;q=0.9, */*;q=0.1", "image/png"),
             ("image/png;q=0.5, image/tiff", "image/tiff"),
             ("image/tiff;q=0, image/*", "image/png"),
+            ("image/tiff; name*=utf-8''x", "image/tiff"),
+            ("image/tiff; name*=a; name*0=b, image/png", "image/png"),
         ],
     )
     def test_what_is_preferred_is_given(self, service: Service, tiff: Any, accept: str, given: str) -> None:
         assert ask(service, tiff(scene(4, 4), names=S2), accept=accept).content_type == given
+
+
+class TestBlocks:
+    """A block is unpacked whole: what it unpacks to is bounded, however small the body."""
+
+    @pytest.mark.parametrize(("interleave", "size"), [("pixel", 13 * 700 * 700 * 8), ("band", 700 * 700 * 8)])
+    def test_one_strip(self, service: Service, tiff: Any, decode: Any, interleave: str, size: int) -> None:
+        flat = np.full((13, 700, 700), 700.0)
+        strip = tiff(flat, names=S2, compress="deflate", interleave=interleave, blockysize=700)
+        tiled = tiff(flat, names=S2, compress="deflate", interleave=interleave, tiled=True)
+        assert len(strip) < 2**19
+        with pytest.raises(TooLarge, match=rf"700 x 700 pixels, decodes to {size} bytes") as refusal:
+            ask(_limited(service, max_block_bytes=size - 1), strip)
+        assert "TILED=YES" in refusal.value.fix
+        for body in (strip, tiled):
+            mask = decode(ask(_limited(service, max_block_bytes=size), body).body)
+            np.testing.assert_array_equal(mask.pixels, np.zeros((1, 700, 700)))
+        assert decode(ask(_limited(service, max_block_bytes=size - 1), tiled).body).pixels.shape == (1, 700, 700)
+
+    def test_all_blocks_together(self, service: Service, tiff: Any) -> None:
+        small = _limited(service, max_block_bytes=2**20, max_pixels=512 * 512)
+        creation = {"compress": "deflate", "interleave": "pixel", "tiled": True, "blockxsize": 64, "blockysize": 64}
+        names = (*S2, *(f"extra{number}" for number in range(40)))
+        whole = np.full((53, 512, 512), 700, np.uint16)
+        with pytest.raises(TooLarge, match=f"decode to {whole.nbytes} bytes"):
+            ask(small, tiff(whole, names=names, **creation))
+        assert ask(small, tiff(whole[:13], names=S2, **creation)).content_type == "image/tiff"
+        assert ask(small, tiff(whole, names=names, **{**creation, "interleave": "band"})).content_type == "image/tiff"
+
+
+def _limited(service: Service, **limits: int) -> Service:
+    changed = service.serve.limits.model_copy(update=limits)
+    return replace(service, serve=service.serve.model_copy(update={"limits": changed}))
 
 
 def test_refusals_have_a_status_each() -> None:

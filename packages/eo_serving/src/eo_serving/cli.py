@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from eo_data.step import StepParser, add_step, command_parser, run_command
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `eo-serving` and return its exit code."""
+    for name in ("httpx", "httpcore"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # not a line for every request
     return run_command(_parser(), argv)
 
 

@@ -20,6 +20,9 @@ class Limits(Section):
         default=1_000_000, ge=1, description="lists and objects in a JSON body, 60 bytes of memory for each `[]`: 413"
     )
     max_pixels: int = Field(default=4096 * 4096, ge=1, description="height x width x batch: 413")
+    max_block_bytes: int = Field(
+        default=128 * MEBIBYTE, ge=1024, description="of one block (tile or strip) of a TIFF, unpacked: 413"
+    )
     max_side: int = Field(default=16384, ge=1, description="height and width: 413; memory grows with the width")
     request_seconds: float = Field(default=120.0, gt=0, description="from the whole body to the answer: 504")
     body_seconds: float = Field(default=60.0, gt=0, description="until the body has arrived: 408")

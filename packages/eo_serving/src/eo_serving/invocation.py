@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from eo_data.errors import UsageError
 from eo_data.tiling import array_reader
+from eo_serving.blocks import check_blocks
 from eo_serving.media import JSON, TIFF, MediaType, Offer, negotiate
 from eo_serving.problem import UnsupportedType
 from eo_serving.service import Deadline, Service
@@ -154,6 +155,7 @@ def _answer_raster(invocation: Invocation, query: Query, service: Service, deadl
     offer = negotiate(invocation.accept, RASTER_OFFERS)
     with open_image(invocation.body, service.data, where="body", request=query.radiometry, bands=query.bands) as image:
         service.check_size(image.shape)
+        check_blocks(invocation.body, len(image.indexes), service.data, service.serve.limits)
         tags = service.identity(image.radiometry)
         if offer.name == TIFF:
             body = _tiff(image, service, tags, deadline, probability=offer is PROBABILITY_TIFF)

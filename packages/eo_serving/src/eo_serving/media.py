@@ -31,9 +31,14 @@ class MediaType:
         """Read one media type; an absent or malformed one has an empty name."""
         message = Message()
         message["content-type"] = text.replace("\r", " ").replace("\n", " ")
-        parameters = message.get_params(failobj=[], unquote=True)
+        try:
+            parameters = message.get_params(failobj=[], unquote=True)
+        except (TypeError, ValueError):  # continuations (RFC 2231) that contradict each other
+            return cls("")
         name = parameters[0][0].strip().lower() if parameters else ""
-        rest = {key.strip().lower(): value.strip().lower() for key, value in parameters[1:]}
+        # A value with a charset (RFC 2231: `name*=utf-8''x`) comes as a tuple; no parameter that counts here has one.
+        texts = [(key, value) for key, value in parameters[1:] if isinstance(value, str)]
+        rest = {key.strip().lower(): value.strip().lower() for key, value in texts}
         return cls(name if name.count("/") == 1 else "", rest)
 
 

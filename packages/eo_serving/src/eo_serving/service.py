@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from eo_data.model.files import ModelFiles
     from eo_data.model.session import OnnxModel
     from eo_data.radiometry import Radiometry
-    from eo_data.tiling import Pixels, ReadWindow
+    from eo_data.tiling import Pixels, ReadWindow, Valid
     from eo_data.usecase import DataSection, UseCase
 
 
@@ -133,13 +133,18 @@ class Service:
         """
         from eo_data.model.session import classify
 
+        def read_in_time(top: int, left: int, height: int, width: int) -> tuple[Pixels, Valid]:
+            if deadline is not None:
+                deadline.check()
+            return read(top, left, height, width)
+
         def infer(tiles: Pixels) -> Pixels:
             if deadline is not None:
                 deadline.check()
             return self.model(tiles)
 
         plan = self.model.description.tiling.plan()
-        for band in predict_rows(read, shape, infer, plan, minibatch=self.serve.minibatch):
+        for band in predict_rows(read_in_time, shape, infer, plan, minibatch=self.serve.minibatch):
             yield MaskRows(classify(band.probability, band.valid), band)
 
 

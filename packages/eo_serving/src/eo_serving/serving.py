@@ -61,7 +61,6 @@ def serve(usecase: UseCase, store: Store, *, host: str, port: int, backend_port:
         UsageError: If the port is taken.
         TerraloopError: If MLServer cannot be kept running.
     """
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # not a line for every request
     section = usecase.section("serve", ServeSection)
     state = state.resolve()
     state.mkdir(parents=True, exist_ok=True)

@@ -29,6 +29,7 @@ LIMITS = {
     "max_json_bytes": 2**20,
     "max_json_lists": 200_000,
     "max_pixels": 1_000_000,
+    "max_block_bytes": 8 * 2**20,
     "body_seconds": 3.0,
     "request_seconds": 60.0,
     "concurrency": 2,

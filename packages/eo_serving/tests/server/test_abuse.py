@@ -66,6 +66,10 @@ INVOCATIONS = [
     ({"Content-Type": "multipart/form-data; boundary=x"}, b"--x--", 415),
     ({"Content-Type": ""}, b"x", 415),
     ({}, b"x", 415),
+    ({"Content-Type": "image/tiff; name*=utf-8''x"}, b"junk", 422),
+    ({"Content-Type": "image/tiff; name*=a; name*0=b"}, b"junk", 415),
+    ({**TIFF, "Accept": "image/tiff; name*=utf-8''x"}, b"junk", 422),
+    ({**TIFF, "Accept": "image/tiff; name*=a; name*0=b"}, b"junk", 406),
     ({**TIFF, "Content-Encoding": "gzip"}, b"\x1f\x8b", 415),
     ({**JSON, "Content-Encoding": "br"}, b"{}", 415),
 ]
@@ -118,8 +122,9 @@ def test_bytes_that_were_changed_at_random(server: Any, is_problem: Any, tiff: A
         ((13, 60_000, 1), {}, 413),
         ((13, 30_000, 30_000), {"tiled": True, "blockxsize": 512, "blockysize": 512}, 413),
         ((13, 1100, 1000), {}, 413),
+        ((13, 1000, 1000), {"blockysize": 1000, "interleave": "pixel", "compress": "deflate"}, 413),
     ],
-    ids=["wide", "high", "huge", "over-pixels"],
+    ids=["wide", "high", "huge", "over-pixels", "one-strip"],
 )
 def test_dimensions_over_the_limits(
     server: Any, is_problem: Any, tmp_path: Path, shape: tuple[int, int, int], creation: Any, status: int

@@ -1,0 +1,84 @@
+"""Labels: a source's values as class indexes, and nothing guessed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from numpy.typing import NDArray
+
+from eo_data.errors import DataRefused
+from eo_data.labels import class_indexes, read_label
+from eo_data.usecase import UseCase
+
+from .conftest import ROOT, write_tiff
+
+DATA = UseCase.load(str(ROOT / "usecases" / "water")).data  # 0 land, 1 water; -1 and 255 are ignored
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "int16", "uint16", "int32", "float32", "float64"])
+def test_any_type_of_label_becomes_class_indexes(tmp_path: Path, dtype: str) -> None:
+    values = np.array([[[0, 1], [1, 0]]]).astype(dtype)
+    indexes = read_label(str(write_tiff(tmp_path / "label.tif", values)), DATA, "s1")
+    assert indexes.tolist() == [[0, 1], [1, 0]]
+    assert indexes.dtype == np.uint8
+
+
+@pytest.mark.parametrize(
+    ("values", "nodata", "expected"),
+    [
+        (np.array([[0, 1, -1, 255]], np.int16), None, [[0, 1, 255, 255]]),
+        (np.array([[0, 1, 255]], np.uint8), None, [[0, 1, 255]]),
+        (np.array([[0, 1, 9]], np.uint8), 9, [[0, 1, 255]]),
+        (np.array([[0, 1, 0]], np.uint8), 0, [[255, 1, 255]]),  # what the file calls nodata is no land
+        (np.array([[0, 1, np.nan, np.inf]], np.float32), None, [[0, 1, 255, 255]]),
+        (np.array([[0, 1, np.nan]], np.float32), float("nan"), [[0, 1, 255]]),
+        (np.array([[0, 1]], np.float32), 1e39, [[0, 1]]),
+        (np.array([[0, 1]], np.uint8), -9999, [[0, 1]]),
+    ],
+)
+def test_what_is_not_scored_is_255(values: NDArray[np.generic], nodata: float | None, expected: list[list[int]]) -> None:
+    assert class_indexes(values, DATA, nodata).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        (np.array([[0, 1, 7]], np.uint8), "7"),
+        (np.array([[0, 0.5, 1]], np.float32), "0.5"),
+        (np.array([[0.9999999, 1]], np.float64), "1"),
+        (np.array([[0, 2, 3, 4, 5, 6, 7]], np.int16), "2, 3, 4, 5, 6"),
+        (np.array([[-2]], np.int16), "-2"),
+        (np.array([[2**63]], np.uint64), "9.22337e+18"),
+    ],
+)
+def test_values_that_stand_for_no_class_are_named(values: NDArray[np.generic], named: str) -> None:
+    with pytest.raises(DataRefused, match=f"^label: label values {named} stand for no class"):
+        class_indexes(values, DATA)
+
+
+def test_what_a_mask_hides_is_not_scored(tmp_path: Path) -> None:
+    path = write_tiff(tmp_path / "label.tif", np.ones((1, 4, 4), np.uint8))
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "r+") as dataset:
+        mask = np.full((4, 4), 255, np.uint8)
+        mask[:2] = 0
+        dataset.write_mask(mask)
+    assert read_label(str(path), DATA, "s1").tolist() == [[255] * 4] * 2 + [[1] * 4] * 2
+
+
+def test_a_file_that_is_no_label_is_refused_by_name(tmp_path: Path) -> None:
+    path = write_tiff(tmp_path / "two.tif", np.zeros((2, 4, 4), np.uint8))
+    with pytest.raises(DataRefused, match="^s1: a label has one band, this one has 2"):
+        read_label(str(path), DATA, "s1")
+    (tmp_path / "page.tif").write_text("<html>")
+    with pytest.raises(DataRefused, match="^s1: this is no GeoTIFF"):
+        read_label(str(tmp_path / "page.tif"), DATA, "s1")
+    noise = np.random.default_rng(0).integers(0, 2, (1, 200, 200)).astype(np.uint8)
+    whole = write_tiff(tmp_path / "cut.tif", noise).read_bytes()
+    (tmp_path / "cut.tif").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataRefused, match="^s1: the .* truncated or damaged"):
+        read_label(str(tmp_path / "cut.tif"), DATA, "s1")
+    with pytest.raises(DataRefused, match="^s1: label values 7 stand for no class"):
+        read_label(str(write_tiff(tmp_path / "seven.tif", np.full((1, 2, 2), 7, np.uint8))), DATA, "s1")
