@@ -13,8 +13,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -33,6 +32,9 @@ OWN_PACKAGES: Final[dict[str, tuple[str, ...]]] = {
 """Environment -> the packages of this repository that are installed into it, editable."""
 
 STAMP: Final = "terraloop-stamp"
+
+_IN_USE: Final[dict[str, int]] = {}
+"""Environment -> this process's descriptor of its lock file: shared while it is used, exclusive while it is made."""
 
 
 class SetupFailed(Exception):
@@ -95,14 +97,27 @@ def torch_arguments() -> list[str]:
 def ensure(names: Iterable[str]) -> None:
     """Make the environments that are not there or not up to date, with progress on stderr.
 
+    From here on this process uses them: nobody makes them anew under its feet before it has ended.
+
     Raises:
         SetupFailed: If uv is missing or one of its calls fails.
     """
     for name in names:
-        if not up_to_date(name):
-            with _exclusively(name):
-                if not up_to_date(name):  # another process may have made it meanwhile
-                    _make(name)
+        if name not in _IN_USE:
+            path = folder(name).with_name(f".{name}.lock")
+            path.parent.mkdir(exist_ok=True)
+            _IN_USE[name] = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+        fcntl.flock(_IN_USE[name], fcntl.LOCK_SH)
+        while not up_to_date(name):
+            _wait_until_unused(name)
+            if not up_to_date(name):  # another process may have made it meanwhile
+                _make(name)
+            fcntl.flock(_IN_USE[name], fcntl.LOCK_SH)
+
+
+def in_use(name: str) -> int:
+    """The descriptor that keeps an environment as it is, for a child that outlives this process."""
+    return _IN_USE[name]
 
 
 def up_to_date(name: str) -> bool:
@@ -140,14 +155,18 @@ def _lock(name: str) -> Path:
     return ROOT / "locks" / f"{name}.txt"
 
 
-@contextmanager
-def _exclusively(name: str) -> Iterator[None]:
-    """Hold the lock file of an environment: two sessions must not make it at once."""
-    path = folder(name).with_name(f".{name}.lock")
-    path.parent.mkdir(exist_ok=True)
-    with path.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+def _wait_until_unused(name: str) -> None:
+    """Hold the lock file of an environment alone: nobody else makes it or uses it."""
+    try:
+        fcntl.flock(_IN_USE[name], fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print(
+            f".nox/{name} must be made anew, but another run uses it; waiting until that has ended "
+            "(`nox -s stack -- --down` ends a detached stack) ...",
+            file=sys.stderr,
+            flush=True,
+        )
+        fcntl.flock(_IN_USE[name], fcntl.LOCK_EX)
 
 
 def _make(name: str) -> None:

@@ -18,12 +18,14 @@ class Service:
 
     Attributes:
         name: Its name, also of its log.
+        environment: The environment of its program.
         command: Program and arguments.
         variables: Its own environment variables.
         health: URL that answers 200 once it is there.
     """
 
     name: str
+    environment: str
     command: tuple[str, ...]
     variables: Mapping[str, str]
     health: str
@@ -46,7 +48,7 @@ def mlflow(project: Project, ports: Ports) -> Service:
     command += ["--backend-store-uri", project.database, "--artifacts-destination", project.artifacts]
     # Its job execution starts eight more processes, and leaves one of them behind when it is ended.
     variables = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    return Service("mlflow", tuple(command), variables, f"{mlflow_url(ports)}/health")
+    return Service("mlflow", "mlflow", tuple(command), variables, f"{mlflow_url(ports)}/health")
 
 
 def serving(project: Project, ports: Ports, usecase: str) -> Service:
@@ -54,7 +56,7 @@ def serving(project: Project, ports: Ports, usecase: str) -> Service:
     command = [str(environments.executable("serve", "eo-serving")), "serve", "--usecase", usecase]
     command += ["--store", project.store, "--host", HOST, "--port", str(ports.endpoint)]
     command += ["--state", str(project.folder / "serving")]
-    return Service("serving", tuple(command), {}, f"{endpoint_url(ports)}/healthz")
+    return Service("serving", "serve", tuple(command), {}, f"{endpoint_url(ports)}/healthz")
 
 
 def variables(project: Project, ports: Ports, mark: Mapping[str, str], token: str) -> dict[str, str]:

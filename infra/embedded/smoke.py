@@ -66,6 +66,7 @@ def _requests(stack: Stack, found: Report) -> bool:
     command += ["--endpoint", services.endpoint_url(stack.ports)]
     command += ["--image", str(image), "--mask-digest", found["mask"]["digest"]]
     command += ["--model", found["served"]["model"], "--digest", found["served"]["digest"]]
+    command += ["--query", found["mask"]["query"]] if found["mask"]["query"] else []
     try:
         code = subprocess.run(command, timeout=REQUESTS_TIMEOUT, check=False).returncode
     except subprocess.TimeoutExpired:

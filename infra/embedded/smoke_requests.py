@@ -32,6 +32,7 @@ from rasterio.windows import Window
 NODATA: Final = 255
 CROP: Final = 64
 TIMEOUT: Final = 120
+INVOCATIONS: Final = "/invocations"
 PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 DIRECT: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -74,17 +75,10 @@ class Client:
     model: str
     digest: str
 
-    def post(
-        self,
-        body: bytes,
-        content_type: str,
-        accept: str | None = None,
-        query: str = "",
-        path: str = "/invocations",
-    ) -> Answer:
+    def post(self, body: bytes, content_type: str, accept: str | None = None, target: str = INVOCATIONS) -> Answer:
         """Send a body."""
         headers = {"Content-Type": content_type, **({"Accept": accept} if accept else {})}
-        return self.call(f"{path}{query}", body, headers)
+        return self.call(target, body, headers)
 
     def call(self, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
         """Send any request; an answer with an error status is an answer."""
@@ -96,20 +90,13 @@ class Client:
             with error:
                 return _answer(error.code, error.headers, error.read())
 
-    def good(
-        self,
-        body: bytes,
-        content_type: str,
-        accept: str | None = None,
-        query: str = "",
-        path: str = "/invocations",
-    ) -> Answer:
+    def good(self, body: bytes, content_type: str, accept: str | None = None, target: str = INVOCATIONS) -> Answer:
         """Send what must be answered, and see that the right model answered.
 
         Raises:
             Wrong: If it is not answered with 200 and the names of the model.
         """
-        answer = self.post(body, content_type, accept, query, path)
+        answer = self.post(body, content_type, accept, target)
         require(answer.status == 200, f"status {answer.status}: {answer.body[:300]!r}")
         require(answer.headers["terraloop-model"] == self.model, f"model {answer.headers['terraloop-model']}")
         require(answer.headers["terraloop-digest"] == self.digest, f"digest {answer.headers['terraloop-digest']}")
@@ -127,11 +114,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     for flag in ("--endpoint", "--image", "--mask-digest", "--model", "--digest"):
         parser.add_argument(flag, required=True)
+    parser.add_argument("--query", default="", help="what only the scene's item says of its values")
     options = parser.parse_args()
     warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)  # scenes without a CRS are meant
     client = Client(options.endpoint, options.model, options.digest)
     failures = 0
-    for name, check in checks(client, Path(options.image), options.mask_digest):
+    for name, check in checks(client, options):
         try:
             check()
             print(f"ok      {name}", flush=True)
@@ -141,13 +129,12 @@ def main() -> int:
     return 1 if failures else 0
 
 
-def checks(client: Client, image: Path, mask_digest: str) -> Iterator[tuple[str, Callable[[], None]]]:
+def checks(client: Client, options: argparse.Namespace) -> Iterator[tuple[str, Callable[[], None]]]:
     """Every check and its name, in order: what must be answered, what must be refused, what must still be answered."""
+    image = Path(options.image)
     whole, crop = read(image), read(image, CROP)
-    yield (
-        "image/tiff -> image/tiff: the mask of `predict`, on the scene's grid",
-        partial(mask, client, whole, mask_digest),
-    )
+    whole_mask = partial(mask, client, whole, options.mask_digest, options.query)
+    yield "image/tiff -> image/tiff: the mask of `predict`, on the scene's grid", whole_mask
     yield "image/tiff -> image/tiff; band=probability", partial(probability, client, crop)
     yield "image/tiff -> image/png", partial(quicklook, client, crop)
     yield "image/tiff -> application/x-npy", partial(array, client, crop)
@@ -158,7 +145,7 @@ def checks(client: Client, image: Path, mask_digest: str) -> Iterator[tuple[str,
     for name, body, content_type, statuses in junk(whole):
         yield f"{name} is refused", partial(refused, client, body, content_type, statuses)
     yield "an unknown route is 404", partial(unknown_route, client)
-    yield "the server lives on", partial(mask, client, whole, mask_digest)
+    yield "the server lives on", whole_mask
 
 
 def read(image: Path, size: int | None = None, *, bare: bool = False) -> Raster:
@@ -186,8 +173,8 @@ def read(image: Path, size: int | None = None, *, bare: bool = False) -> Raster:
             said["bands"] = ",".join(source.descriptions)
         if not bare and source.scales[0] != 1:
             said |= {"scale": repr(source.scales[0]), "offset": repr(source.offsets[0])}
-    query = "?" + urllib.parse.urlencode(said) if said else ""
-    return Raster(body, pixels, (profile["crs"], transform, pixels.shape[1:]), query)
+    grid = (profile["crs"], transform, pixels.shape[1:])
+    return Raster(body, pixels, grid, "?" + urllib.parse.urlencode(said) if said else "")
 
 
 def opened(body: bytes) -> tuple[NDArray[Any], tuple[Any, ...], float | None]:
@@ -202,9 +189,9 @@ def crop_mask(client: Client, crop: Raster) -> NDArray[np.uint8]:
     return np.asarray(pixels[0], dtype=np.uint8)
 
 
-def mask(client: Client, scene: Raster, digest: str) -> None:
+def mask(client: Client, scene: Raster, digest: str, query: str) -> None:
     """The endpoint's mask is pixel by pixel that of `predict`, on exactly the input's grid."""
-    answer = client.good(scene.body, "image/tiff; application=geotiff", "image/tiff")
+    answer = client.good(scene.body, "image/tiff; application=geotiff", "image/tiff", query)
     require(answer.headers["content-type"].startswith("image/tiff"), answer.headers["content-type"])
     pixels, grid, nodata = opened(answer.body)
     require(grid == scene.grid, f"grid {grid}, not {scene.grid}")
@@ -216,8 +203,7 @@ def mask(client: Client, scene: Raster, digest: str) -> None:
 
 def probability(client: Client, crop: Raster) -> None:
     """Probabilities add up to 1 where there is data, and the mask is the most probable class."""
-    answer = client.good(crop.body, "image/tiff", "image/tiff; band=probability")
-    classes, grid, _ = opened(answer.body)
+    classes, grid, _ = opened(client.good(crop.body, "image/tiff", "image/tiff; band=probability").body)
     expected = crop_mask(client, crop)
     valid = expected != NODATA
     require(grid == crop.grid, f"grid {grid}, not {crop.grid}")
@@ -227,35 +213,35 @@ def probability(client: Client, crop: Raster) -> None:
 
 def quicklook(client: Client, crop: Raster) -> None:
     """A PNG comes back."""
-    answer = client.good(crop.body, "image/tiff", "image/png")
-    require(answer.body.startswith(PNG_SIGNATURE), f"{answer.body[:16]!r}")
+    found = client.good(crop.body, "image/tiff", "image/png").body
+    require(found.startswith(PNG_SIGNATURE), f"{found[:16]!r}")
+
+
+def same_mask(client: Client, crop: Raster, found: NDArray[Any]) -> None:
+    """A mask that came another way, `[1, H, W]`, is that of the crop as a GeoTIFF."""
+    require(found.shape == (1, *crop.pixels.shape[1:]), f"shape {found.shape}")
+    require(bool(np.array_equal(found[0], crop_mask(client, crop))), "it is another mask than that of the GeoTIFF")
 
 
 def array(client: Client, crop: Raster) -> None:
     """The array holds the mask's pixels."""
     answer = client.good(crop.body, "image/tiff", "application/x-npy")
-    found = np.load(io.BytesIO(answer.body), allow_pickle=False)
-    require(bool(np.array_equal(np.squeeze(found), crop_mask(client, crop))), "it is another mask")
+    same_mask(client, crop, np.load(io.BytesIO(answer.body), allow_pickle=False)[np.newaxis])
 
 
 def tensor(client: Client, crop: Raster, key: str) -> None:
     """The same pixels as numbers give the same mask as the GeoTIFF."""
     body = json.dumps({key: crop.pixels[np.newaxis].tolist()}).encode()
-    answer = client.good(body, "application/json", query=crop.query)
-    found = np.asarray(json.loads(answer.body)["predictions"])
-    require(found.shape == (1, *crop.pixels.shape[1:]), f"shape {found.shape}")
-    require(bool(np.array_equal(found[0], crop_mask(client, crop))), "it is another mask than that of the GeoTIFF")
+    answer = client.good(body, "application/json", target=INVOCATIONS + crop.query)
+    same_mask(client, crop, np.asarray(json.loads(answer.body)["predictions"]))
 
 
 def npy(client: Client, crop: Raster) -> None:
     """The same pixels as an array give the same mask as the GeoTIFF."""
     stream = io.BytesIO()
     np.save(stream, crop.pixels, allow_pickle=False)
-    answer = client.good(stream.getvalue(), "application/x-npy", query=crop.query)
-    require(answer.headers["content-type"] == "application/x-npy", answer.headers["content-type"])
-    found = np.load(io.BytesIO(answer.body), allow_pickle=False)
-    require(found.shape == (1, *crop.pixels.shape[1:]), f"shape {found.shape}")
-    require(bool(np.array_equal(found[0], crop_mask(client, crop))), "it is another mask than that of the GeoTIFF")
+    answer = client.good(stream.getvalue(), "application/x-npy", target=INVOCATIONS + crop.query)
+    same_mask(client, crop, np.load(io.BytesIO(answer.body), allow_pickle=False))
 
 
 def v2(client: Client, bare: Raster) -> None:
@@ -264,18 +250,14 @@ def v2(client: Client, bare: Raster) -> None:
     datatype = {"u": "UINT", "i": "INT", "f": "FP"}[values.dtype.kind] + str(8 * values.dtype.itemsize)
     given = {"name": "reflectance", "shape": values.shape, "datatype": datatype, "data": values.ravel().tolist()}
     path = f"/v2/models/{client.model.split('/')[0]}/infer"
-    answer = client.good(json.dumps({"inputs": [given]}).encode(), "application/json", path=path)
-    result = json.loads(answer.body)["outputs"][0]
-    require(result["name"] == "mask", f"output {result['name']}")
-    found = np.asarray(result["data"]).reshape(result["shape"])
-    require(found.shape == (1, *values.shape[2:]), f"shape {found.shape}")
-    require(bool(np.array_equal(found[0], crop_mask(client, bare))), "it is another mask than that of the GeoTIFF")
+    answer = client.good(json.dumps({"inputs": [given]}).encode(), "application/json", target=path)
+    result = {output["name"]: output for output in json.loads(answer.body)["outputs"]}["mask"]
+    same_mask(client, bare, np.asarray(result["data"]).reshape(result["shape"]))
 
 
 def junk(whole: Raster) -> Iterator[tuple[str, bytes, str, tuple[int, ...]]]:
     """Bodies that must be refused: name, body, content type, statuses that are right."""
-    html = b"<html><body>404 Not Found</body></html>"
-    yield "HTML as image/tiff", html, "image/tiff", (400, 422)
+    yield "HTML as image/tiff", b"<html><body>404 Not Found</body></html>", "image/tiff", (400, 422)
     yield "a truncated TIFF", whole.body[: len(whole.body) // 2], "image/tiff", (400, 422)
     yield "an empty body", b"", "image/tiff", (400,)
     yield "a TIFF of one band", _one_band(), "image/tiff", (422,)

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
+from infra import environments
 from infra.embedded import probe, state
 from infra.embedded.services import Service, log_file
-from infra.environments import ROOT
 from pipelines import interruption, processes
 from pipelines.project import Project
 
@@ -60,8 +60,9 @@ class Supervisor:
                 stdout=sink,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **self._variables, **service.variables},
-                cwd=ROOT,
+                cwd=environments.ROOT,
                 start_new_session=True,
+                pass_fds=[environments.in_use(service.environment)],  # it may outlive this process
             )
         self._children[service.name] = child
         self._know(self._run.with_service(service.name, processes.identify(child.pid)))

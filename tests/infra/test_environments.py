@@ -32,10 +32,14 @@ if arguments[:2] == ["pip", "sync"]:
     sys.exit(int(os.environ.get("SYNC", "0")))
 """
 CALL = """
-import sys
+import sys, time
 from infra import environments
+names = [name for name in sys.argv[1:] if not name.startswith("-")]
 try:
-    environments.ensure(sys.argv[1:])
+    environments.ensure(names)
+    if "--then-wait" in sys.argv:
+        open("using", "w").close()
+        time.sleep(600)
 except environments.SetupFailed as failure:
     sys.exit(f"failed: {failure}")
 """
@@ -129,6 +133,23 @@ def test_an_installation_that_was_killed_is_done_again(ensure: Ensure, tmp_path:
 def test_two_at_once_make_it_once(ensure: Ensure, tmp_path: Path) -> None:
     both = [ensure("train"), ensure("train")]
     assert [(each.communicate(), each.returncode)[1] for each in both] == [0, 0]
+    assert calls(tmp_path) == MADE
+
+
+def test_what_is_in_use_is_not_made_anew(ensure: Ensure, tmp_path: Path) -> None:
+    using = ensure("train", "--then-wait")
+    while not (tmp_path / "using").exists():
+        assert using.poll() is None
+    calls(tmp_path)
+    (tmp_path / "locks" / "train.txt").write_text("# changed")
+    waiting = ensure("train")
+    assert waiting.stderr is not None
+    assert "another run uses it; waiting" in waiting.stderr.readline()
+    assert calls(tmp_path) == []
+    using.kill()
+    using.communicate()
+    _, said = waiting.communicate()
+    assert waiting.returncode == 0, said
     assert calls(tmp_path) == MADE
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -45,7 +46,7 @@ def test_it_serves_until_ctrl_c_and_leaves_nothing(repository: Repository, patie
     assert repository.run() is None
     assert not ports.in_use(repository.ports.mlflow)
     door = f"http://127.0.0.1:{repository.ports.endpoint}"
-    assert f"{door}/invocations -o mask.tif" in table
+    assert f"'{door}/invocations?scale=0.0001&offset=-0.1' -o mask.tif" in table
     assert f"http://127.0.0.1:{repository.ports.mlflow}" in table
     assert json.loads((repository.folder / "report.json").read_text())["endpoint"] == f"{door}/invocations"
 
@@ -170,6 +171,20 @@ def test_detach_leaves_daemons_and_down_finds_them(repository: Repository) -> No
     assert (repository.project() / "logs" / "train.log").exists()  # the data stay
     assert not (repository.project() / "deploy-token").exists()
     assert repository.call("--down")[:2] == (0, "No stack is running.\n")
+
+
+def test_detached_services_keep_their_environments(repository: Repository) -> None:
+    assert repository.call("--detach", "--port-base", repository.base())[0] == 0
+    for name, used in (("train", False), ("serve", True), ("mlflow", True)):
+        with (repository.folder / ".nox" / f".{name}.lock").open() as handle:
+            if used:
+                with pytest.raises(BlockingIOError):
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            else:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    assert repository.call("--down")[0] == 0
+    with (repository.folder / ".nox" / ".serve.lock").open() as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def test_down_ends_a_stack_in_another_terminal(repository: Repository, patiently: Patiently) -> None:

@@ -190,6 +190,46 @@ def test_of_two_that_promote_at_once_one_is_told(world: World, monkeypatch: pyte
         promote(world.store, world.usecase, evaluated["evaluation"])
 
 
+def test_a_model_is_its_digest_whatever_the_version_is_called(world: World) -> None:
+    trained, evaluated = steps(world)
+    path = Path(world.store.raster_path(world.store.key(evaluated["evaluation"])))
+    path.write_text(path.read_text().replace("models:/made-up/2", "models:/made-up/7"))
+    promoted = promote(world.store, world.usecase, evaluated["evaluation"])
+    assert (promoted["gate"]["verdict"], promoted["champion"]) == ("promoted", trained["model"])
+
+
+def test_rolled_back_is_not_promoted_again_by_the_same_evaluation(world: World) -> None:
+    trained, evaluated = steps(world)
+    promote(world.store, world.usecase, evaluated["evaluation"])
+    ledger = Ledger(world.store, "made-up")
+    first = ledger.entries()[0]
+    ledger.append(
+        after=2,
+        version=first.version,
+        model_digest=first.model_digest,
+        description_digest=first.description_digest,
+        reason="rollback",
+    )
+    for without_record in (False, True):
+        if without_record:  # as if promote had been killed before it wrote the verdict
+            [record] = Path(world.store.raster_path("evaluations")).rglob("verdict-*.json")
+            record.unlink()
+        result = promote(world.store, world.usecase, evaluated["evaluation"])
+        assert result["gate"]["verdict"] == "no-op"
+        assert "promoted" in result["gate"]["reasons"][0]
+        assert (result["champion"], result["previous"]) == (trained["index"], trained["model"])
+    assert aliases(world) == {"champion": 1, "previous": 2}
+    assert len(ledger.entries()) == 3
+
+
+def test_an_edited_evaluation_is_refused_by_name(world: World) -> None:
+    _, evaluated = steps(world)
+    path = Path(world.store.raster_path(world.store.key(evaluated["evaluation"])))
+    path.write_text(path.read_text().replace('"target"', '"tarmac"'))
+    with pytest.raises(DataRefused, match="no evaluation record"):
+        promote(world.store, world.usecase, evaluated["evaluation"])
+
+
 def test_aliases_are_repaired(world: World) -> None:
     from mlflow import MlflowClient
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -121,7 +124,7 @@ def test_without_a_version_before_nothing_comes_back(endpoint: LyingEndpoint, re
     with pytest.raises(TerraloopError, match="does not answer rightly") as failure:
         deploy(water, registry.store, f"http://127.0.0.1:{endpoint.server_port}", "models:/water/2")
     assert not isinstance(failure.value, RolledBack)
-    assert endpoint.asked == ["models:/water/2"]
+    assert endpoint.asked == [None]
 
 
 def test_the_golden_chip_is_answered_with_the_recorded_mask(registry: Any, water: UseCase, decode: Any) -> None:
@@ -133,3 +136,12 @@ def test_the_golden_chip_is_answered_with_the_recorded_mask(registry: Any, water
         assert is_golden_mask(files.description, result.body)
         assert 255 in np.unique(decode(result.body).pixels)  # where the golden chip has no data
     assert not is_golden_mask(registry.versions[1].description, result.body)
+
+
+def test_the_command_logs_no_line_for_every_request(registry: Any, endpoint: LyingEndpoint) -> None:
+    endpoint.after = named(registry.versions[2])
+    command = [str(Path(sys.executable).parent / "eo-serving"), "deploy", "--usecase", "water"]
+    command += ["--store", registry.store.uri, "--endpoint", f"http://127.0.0.1:{endpoint.server_port}"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (endpoint.asked[0], ended.returncode) == (None, 1), ended.stderr
+    assert "HTTP Request" not in ended.stderr

@@ -22,7 +22,7 @@ from eo_serving.prediction import predict
 from eo_serving.service import open_service
 
 S2 = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
-RESULT_KEYS = {"mask", "item", "quicklook", "mask_digest", "model", "digest"}
+RESULT_KEYS = {"mask", "item", "quicklook", "mask_digest", "radiometry", "model", "digest"}
 
 
 @pytest.fixture

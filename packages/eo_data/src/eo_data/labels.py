@@ -38,7 +38,7 @@ def class_indexes(
             result[missing] = IGNORE
             known |= missing
     if not known.all():
-        strange = ", ".join(f"{value:g}" for value in np.unique(values[~known])[:5])
+        strange = ", ".join(f"{value:.9g}" for value in np.unique(values[~known])[:5])
         raise DataRefused(
             f"label values {strange} stand for no class", where="label", fix="Add them to the use case's classes"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from eo_data.errors import DataRefused, GateRefused, UsageError
@@ -13,7 +14,7 @@ from eo_data.usecase import UseCase
 from eo_models.configuration import GateSection, gate_section
 from eo_models.evaluation_record import Evaluation, VerdictRecord
 from eo_models.gate import Judgement, Opponent, judge
-from eo_models.registry import Registry
+from eo_models.registry import Registry, Version
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ def promote(store: Store, usecase: UseCase, uri: str) -> dict[str, Any]:
     if champion is None:
         raise DataRefused(f"the ledger of '{usecase.name}' is empty", where=store.uri, fix="Run train first")
     record = f"{key}/verdict-{usecase.digest('gate')[:16]}.json"
-    judgement = _settled(store, record, evaluation, champion)
+    judgement = _settled(store, record, evaluation, ledger.entries(), f"{key}/evaluation.json")
     if judgement is None:
         if evaluation.champion.digest != champion.model_digest:
             raise UsageError(
@@ -59,7 +60,8 @@ def promote(store: Store, usecase: UseCase, uri: str) -> dict[str, Any]:
             )
         judgement = judge_evaluation(evaluation, section)
         if judgement.verdict == "promoted":
-            champion = _promote(store, ledger, champion, evaluation, f"{key}/evaluation.json", judgement)
+            version = evaluated_version(registry, evaluation)
+            champion = _promote(store, ledger, champion, version, f"{key}/evaluation.json", judgement)
         store.put_json_new(record, {**judgement.as_json(), "gate": section.model_dump(mode="json")})
     return _conclude(ledger, registry, champion, judgement)
 
@@ -73,13 +75,37 @@ def judge_evaluation(evaluation: Evaluation, section: GateSection) -> Judgement:
     return judge(pooled["candidate"].iou, opponents, evaluation.holdout_cells_with_target, section)
 
 
-def _settled(store: Store, record: str, evaluation: Evaluation, champion: Promotion) -> Judgement | None:
+def evaluated_version(registry: Registry, evaluation: Evaluation) -> Version:
+    """The version that was evaluated: the one that is named, else the newest with the same bytes.
+
+    A model is its digest; a registry that was set up anew counts its versions anew.
+
+    Raises:
+        DataRefused: If no version has these bytes.
+    """
+    same = [version for version in registry.versions() if version.digest == evaluation.candidate.digest]
+    if not same:
+        raise DataRefused(
+            f"no registered version has the digest that was evaluated, {evaluation.candidate.digest[:12]}",
+            where=registry.name,
+            fix="Train again on this dataset: equal inputs give equal bytes",
+        )
+    return next((v for v in same if v.uri == evaluation.candidate.uri), max(same, key=lambda v: v.number))
+
+
+def _settled(
+    store: Store, record: str, evaluation: Evaluation, entries: Sequence[Promotion], key: str
+) -> Judgement | None:
     """A no-op where nothing is left to judge; None where there is."""
+    champion = entries[-1]
     if evaluation.candidate.digest == champion.model_digest:
         return Judgement("no-op", (f"{evaluation.candidate.uri} is the champion already ({champion.uri})",))
     if store.exists(record):
         earlier = store.get_record(record, VerdictRecord)
         return Judgement("no-op", (f"judged before: {earlier.verdict}", *earlier.reasons))
+    promoted = next((entry for entry in entries if entry.evaluation == store.resolve(key)), None)
+    if promoted is not None:  # whoever promoted it was stopped before the verdict was recorded
+        return Judgement("no-op", (f"judged before: promoted, entry {promoted.number} of the ledger",))
     return None
 
 
@@ -87,17 +113,11 @@ def _promote(
     store: Store,
     ledger: Ledger,
     champion: Promotion,
-    evaluation: Evaluation,
+    version: Version,
     key: str,
     judgement: Judgement,
 ) -> Promotion:
-    files = fetch_model(str(evaluation.candidate.uri))  # checks both digests before anyone is told to serve it
-    if files.digest != evaluation.candidate.digest:
-        raise DataRefused(
-            f"the version's digest is {files.digest[:12]}, evaluated was {evaluation.candidate.digest[:12]}",
-            where=files.uri,
-            fix="Evaluate this version",
-        )
+    files = fetch_model(version.uri)  # checks both digests before anyone is told to serve it
     return ledger.append(
         after=champion.number,
         version=files.version,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from email.message import Message
-from typing import Final
+from typing import Any, Final
 
 from eo_serving.problem import NotOffered
 
@@ -32,7 +32,7 @@ class MediaType:
         message = Message()
         message["content-type"] = text.replace("\r", " ").replace("\n", " ")
         try:
-            parameters = message.get_params(failobj=[], unquote=True)
+            parameters: list[tuple[str, Any]] = message.get_params(failobj=[], unquote=True)
         except (TypeError, ValueError):  # continuations (RFC 2231) that contradict each other
             return cls("")
         name = parameters[0][0].strip().lower() if parameters else ""

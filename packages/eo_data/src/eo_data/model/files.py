@@ -19,7 +19,7 @@ GRAPH_FILE: Final = "model.onnx"
 DESCRIPTION_FILE: Final = "model.json"
 GRAPH_TAG: Final = "terraloop.model.sha256"
 DESCRIPTION_TAG: Final = "terraloop.description.sha256"
-_VERSION_URI = re.compile(r"models:/([A-Za-z0-9._-]+)(?:/(\d{1,9})|@([a-z]+))")
+_VERSION_URI = re.compile(r"models:/([A-Za-z0-9][A-Za-z0-9._-]*)(?:/(\d{1,9})|@([a-z]+))")
 
 
 @dataclass(frozen=True)

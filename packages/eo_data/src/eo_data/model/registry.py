@@ -22,6 +22,7 @@ _SETTINGS: Final = {
 }
 _URI: Final = "MLFLOW_TRACKING_URI"
 _SCHEMES: Final = {"http", "https", "sqlite", "postgresql", "mysql", "mssql"}
+_REFUSED: Final = {"PERMISSION_DENIED", "UNAUTHENTICATED", "INVALID_PARAMETER_VALUE", "BAD_REQUEST"}
 
 
 def read_version(name: str, version: int, files: Sequence[str]) -> tuple[str, dict[str, str], list[bytes]]:
@@ -37,15 +38,20 @@ def read_version(name: str, version: int, files: Sequence[str]) -> tuple[str, di
         os.environ.setdefault(variable, value)
     import mlflow
 
-    with _answering(f"models:/{name}/{version}"), tempfile.TemporaryDirectory(prefix="terraloop-model-") as folder:
+    where = f"models:/{name}/{version}"
+    with _answering(where, "there is no such model version", "List them in MLflow's UI"):
         client = mlflow.MlflowClient()
         registered = client.get_model_version(name, str(version))
         root = client.get_model_version_download_uri(name, str(version))
+    with (
+        _answering(where, "a file of the version is missing", "Restore its artifacts, or train again"),
+        tempfile.TemporaryDirectory(prefix="terraloop-model-") as folder,
+    ):
         data = [
             Path(mlflow.artifacts.download_artifacts(artifact_uri=f"{root}/{file}", dst_path=folder)).read_bytes()
             for file in files
         ]
-        return registered.run_id or "", dict(registered.tags), data
+    return registered.run_id or "", dict(registered.tags), data
 
 
 def _check_uri(uri: str) -> None:
@@ -70,8 +76,14 @@ def _check_uri(uri: str) -> None:
 
 
 @contextmanager
-def _answering(where: str) -> Iterator[None]:
-    """Turn what MLflow and its transports raise into errors that a user can be told about."""
+def _answering(where: str, absent: str, fix: str) -> Iterator[None]:
+    """Turn what MLflow and its transports raise into errors that a user can be told about.
+
+    Args:
+        where: The version that is asked for.
+        absent: What is wrong where the answer is that there is no such thing.
+        fix: What to do then.
+    """
     from mlflow.exceptions import MlflowException
     from requests.exceptions import HTTPError, RequestException
 
@@ -79,26 +91,25 @@ def _answering(where: str) -> Iterator[None]:
         yield
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            raise DataRefused("there is no such model version", where=where, fix="List them in MLflow's UI") from error
+            raise DataRefused(absent, where=where, fix=fix) from error
+        if error.error_code in _REFUSED:
+            raise UsageError(f"MLflow refused the call ({_said(error)})", where=where, fix=f"Check {_URI}") from error
         raise _unreachable(error) from error
     except RequestException as error:
         if isinstance(error, HTTPError) and error.response is not None and error.response.status_code == 404:
-            raise _missing(error, where) from error
+            raise DataRefused(absent, where=where, fix=fix) from error
         raise _unreachable(error) from error
     except OSError as error:
-        raise _missing(error, where) from error
+        raise DataRefused(f"{absent} ({_said(error)})", where=where, fix=fix) from error
 
 
-def _missing(error: Exception, where: str) -> DataRefused:
-    return DataRefused(
-        f"a file of the version cannot be read ({error})", where=where, fix="Restore its artifacts, or train again"
-    )
+def _said(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def _unreachable(error: Exception) -> TemporaryFailure:
-    said = (str(error).splitlines() or [type(error).__name__])[0][:200]
     return TemporaryFailure(
-        f"the registry did not answer ({said})",
+        f"the registry did not answer ({_said(error)})",
         where=os.environ.get(_URI, _URI),
         fix=f"Check that MLflow is running and {_URI} is right",
     )
