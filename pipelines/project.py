@@ -145,6 +145,14 @@ def as_usecase(name_or_path: str, root: Path) -> str:
     return name_or_path
 
 
+def usecase_file(usecase: str, root: Path) -> Path:
+    """The file of a use case that `as_usecase` has found."""
+    if Path(usecase).is_absolute():
+        return Path(usecase) if Path(usecase).is_file() else Path(usecase) / "usecase.yaml"
+    own = Path(os.environ.get("TERRALOOP_USECASES") or root / "usecases") / usecase / "usecase.yaml"
+    return own if own.is_file() else root / "usecases" / usecase / "usecase.yaml"
+
+
 def as_source(scenes: str | None) -> str | None:
     """A source of scenes as a URI; None stays None, which means simulated ones.
 

@@ -15,9 +15,9 @@ from infra.embedded import ports, scenes, services, state
 from infra.embedded.options import Options
 from infra.embedded.supervisor import Supervisor
 from infra.embedded.up import Report, Stack, run
-from pipelines.project import STATE, Project
+from pipelines.project import STATE, Project, as_usecase, usecase_file
 
-REQUESTS: Final = Path(__file__).with_name("smoke_requests.py")
+REQUESTS: Final = "infra.embedded.smoke_requests"
 REQUESTS_TIMEOUT: Final = 300
 
 
@@ -62,13 +62,15 @@ def _requests(stack: Stack, found: Report) -> bool:
     if image is None:
         print(f"smoke: scene {found['mask']['scene']} has no raster in {stack.project.store}", file=sys.stderr)
         return False
-    command = [str(environments.executable("serve", "python")), str(REQUESTS)]
+    command = [str(environments.executable("serve", "python")), "-m", REQUESTS]
     command += ["--endpoint", services.endpoint_url(stack.ports)]
     command += ["--image", str(image), "--mask-digest", found["mask"]["digest"]]
     command += ["--model", found["served"]["model"], "--digest", found["served"]["digest"]]
+    usecase = as_usecase(stack.options.usecase, environments.ROOT)
+    command += ["--usecase", str(usecase_file(usecase, environments.ROOT))]
     command += ["--query", found["mask"]["query"]] if found["mask"]["query"] else []
     try:
-        code = subprocess.run(command, timeout=REQUESTS_TIMEOUT, check=False).returncode
+        code = subprocess.run(command, cwd=environments.ROOT, timeout=REQUESTS_TIMEOUT, check=False).returncode
     except subprocess.TimeoutExpired:
         print(f"smoke: the requests did not end within {REQUESTS_TIMEOUT} s", file=sys.stderr)
         return False

@@ -11,13 +11,10 @@ import hashlib
 import io
 import json
 import sys
-import urllib.error
 import urllib.parse
-import urllib.request
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from email.message import Message
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -25,29 +22,16 @@ from typing import Any, Final
 import numpy as np
 import rasterio
 import rasterio.errors
+import yaml
 from numpy.typing import NDArray
 from rasterio.io import MemoryFile
 from rasterio.windows import Window
 
+from infra.embedded.smoke_client import INVOCATIONS, Client, Wrong, require
+
 NODATA: Final = 255
 CROP: Final = 64
-TIMEOUT: Final = 120
-INVOCATIONS: Final = "/invocations"
 PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
-DIRECT: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
-
-class Wrong(Exception):
-    """An answer is not what it must be."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """Status, headers in lower case, and body."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
 
 
 @dataclass(frozen=True)
@@ -67,52 +51,10 @@ class Raster:
     query: str
 
 
-@dataclass(frozen=True)
-class Client:
-    """A client of one endpoint, and what it must find there."""
-
-    endpoint: str
-    model: str
-    digest: str
-
-    def post(self, body: bytes, content_type: str, accept: str | None = None, target: str = INVOCATIONS) -> Answer:
-        """Send a body."""
-        headers = {"Content-Type": content_type, **({"Accept": accept} if accept else {})}
-        return self.call(target, body, headers)
-
-    def call(self, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
-        """Send any request; an answer with an error status is an answer."""
-        request = urllib.request.Request(self.endpoint + path, body, dict(headers))  # noqa: S310  http by ourselves
-        try:
-            with DIRECT.open(request, timeout=TIMEOUT) as answer:
-                return _answer(answer.status, answer.headers, answer.read())
-        except urllib.error.HTTPError as error:
-            with error:
-                return _answer(error.code, error.headers, error.read())
-
-    def good(self, body: bytes, content_type: str, accept: str | None = None, target: str = INVOCATIONS) -> Answer:
-        """Send what must be answered, and see that the right model answered.
-
-        Raises:
-            Wrong: If it is not answered with 200 and the names of the model.
-        """
-        answer = self.post(body, content_type, accept, target)
-        require(answer.status == 200, f"status {answer.status}: {answer.body[:300]!r}")
-        require(answer.headers["terraloop-model"] == self.model, f"model {answer.headers['terraloop-model']}")
-        require(answer.headers["terraloop-digest"] == self.digest, f"digest {answer.headers['terraloop-digest']}")
-        return answer
-
-
-def require(held: bool, otherwise: str) -> None:
-    """Raise `Wrong` if something does not hold."""
-    if not held:
-        raise Wrong(otherwise)
-
-
 def main() -> int:
     """Send everything; 0 if every answer was right."""
     parser = argparse.ArgumentParser(description=__doc__)
-    for flag in ("--endpoint", "--image", "--mask-digest", "--model", "--digest"):
+    for flag in ("--endpoint", "--image", "--mask-digest", "--model", "--digest", "--usecase"):
         parser.add_argument(flag, required=True)
     parser.add_argument("--query", default="", help="what only the scene's item says of its values")
     options = parser.parse_args()
@@ -132,7 +74,7 @@ def main() -> int:
 def checks(client: Client, options: argparse.Namespace) -> Iterator[tuple[str, Callable[[], None]]]:
     """Every check and its name, in order: what must be answered, what must be refused, what must still be answered."""
     image = Path(options.image)
-    whole, crop = read(image), read(image, CROP)
+    whole, crop, bare = read(image), read(image, CROP), read(image, CROP, bare=declared_bands(options))
     whole_mask = partial(mask, client, whole, options.mask_digest, options.query)
     yield "image/tiff -> image/tiff: the mask of `predict`, on the scene's grid", whole_mask
     yield "image/tiff -> image/tiff; band=probability", partial(probability, client, crop)
@@ -141,26 +83,38 @@ def checks(client: Client, options: argparse.Namespace) -> Iterator[tuple[str, C
     for key in ("inputs", "instances"):
         yield f"application/json {key}: the crop's mask", partial(tensor, client, crop, key)
     yield "application/x-npy: the crop's mask", partial(npy, client, crop)
-    yield "V2: the crop's mask", partial(v2, client, read(image, CROP, bare=True))
+    yield "V2: the crop's mask", partial(v2, client, bare)
     for name, body, content_type, statuses in junk(whole):
         yield f"{name} is refused", partial(refused, client, body, content_type, statuses)
     yield "an unknown route is 404", partial(unknown_route, client)
     yield "the server lives on", whole_mask
 
 
-def read(image: Path, size: int | None = None, *, bare: bool = False) -> Raster:
-    """A raster, or its upper left corner, as a GeoTIFF of its own; a bare one says nothing of its values."""
+def declared_bands(options: argparse.Namespace) -> list[int]:
+    """Which bands of the raster the use case declares, in its order, counted from 1."""
+    with rasterio.open(options.image) as source:
+        found = [str(description or "").lower() for description in source.descriptions]
+    if not any(found):
+        return list(range(1, len(found) + 1))
+    bands = yaml.safe_load(Path(options.usecase).read_text(encoding="utf-8"))["data"]["bands"]
+    called = [{band["name"], band.get("common_name") or band["name"], *band.get("aliases", ())} for band in bands]
+    return [found.index(name) + 1 for names in called for name in sorted(map(str.lower, names)) if name in found]
+
+
+def read(image: Path, size: int | None = None, *, bare: list[int] | None = None) -> Raster:
+    """A raster, or its upper left corner, as a GeoTIFF of its own; bare bands say nothing of their values."""
     with rasterio.open(image) as source:
         window = Window(0, 0, min(size or source.width, source.width), min(size or source.height, source.height))
-        pixels = source.read(window=window)
+        pixels = source.read(bare, window=window)
         transform = source.window_transform(window) if source.crs else source.transform
         profile = {
             "driver": "GTiff",
             "dtype": source.dtypes[0],
-            "count": source.count,
             "nodata": None if bare else source.nodata,
+            "crs": source.crs,
+            "transform": transform,
         }
-        profile |= {"height": pixels.shape[1], "width": pixels.shape[2], "crs": source.crs, "transform": transform}
+        profile |= dict(zip(("count", "height", "width"), pixels.shape, strict=True))
         with MemoryFile() as memory:
             with memory.open(**profile) as target:
                 target.write(pixels)
@@ -191,7 +145,7 @@ def crop_mask(client: Client, crop: Raster) -> NDArray[np.uint8]:
 
 def mask(client: Client, scene: Raster, digest: str, query: str) -> None:
     """The endpoint's mask is pixel by pixel that of `predict`, on exactly the input's grid."""
-    answer = client.good(scene.body, "image/tiff; application=geotiff", "image/tiff", query)
+    answer = client.good(scene.body, "image/tiff; application=geotiff", "image/tiff", INVOCATIONS + query)
     require(answer.headers["content-type"].startswith("image/tiff"), answer.headers["content-type"])
     pixels, grid, nodata = opened(answer.body)
     require(grid == scene.grid, f"grid {grid}, not {scene.grid}")
@@ -291,10 +245,6 @@ def _one_band() -> bytes:
         with memory.open(**profile) as target:
             target.write(np.ones((1, 8, 8), np.uint16))
         return bytes(memory.read())
-
-
-def _answer(status: int, headers: Message, body: bytes) -> Answer:
-    return Answer(status, {key.lower(): value for key, value in headers.items()}, body)
 
 
 if __name__ == "__main__":

@@ -85,15 +85,18 @@ def yes_man() -> Iterator[str]:
         thread.join()
 
 
-def test_every_check_can_fail(yes_man: str, tmp_path: Path) -> None:
+def test_every_check_can_fail(yes_man: str, root: Path, tmp_path: Path) -> None:
     image = tmp_path / "scene.tif"
     profile = {"driver": "GTiff", "dtype": "uint16", "count": 2, "height": 80, "width": 70, "crs": "EPSG:32630"}
     with rasterio.open(image, "w", transform=from_origin(500000, 4000000, 10, 10), **profile) as target:
         target.write(np.ones((2, 80, 70), np.uint16))
         target.descriptions = ("B02", "B03")
-    command = [sys.executable, str(smoke.REQUESTS), "--endpoint", yes_man, "--image", str(image)]
+    command = [sys.executable, "-m", smoke.REQUESTS, "--endpoint", yes_man, "--image", str(image)]
     command += ["--mask-digest", "e" * 64, "--model", "water/1", "--digest", "d"]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    usecase = tmp_path / "usecase.yaml"
+    usecase.write_text("data: {bands: [{name: blue, aliases: [B02]}, {name: B03}]}")
+    command += ["--usecase", str(usecase)]
+    answer = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     lines = answer.stdout.splitlines()
     assert answer.returncode == 1, answer.stderr
     assert len(lines) >= 15

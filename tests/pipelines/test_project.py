@@ -73,10 +73,15 @@ def test_use_cases_are_found_by_name_and_by_path(tmp_path: Path, monkeypatch: py
         (tmp_path / folder / "usecase.yaml").touch()
     monkeypatch.setenv(project.CALLED_FROM, str(tmp_path))
     assert project.as_usecase("water", tmp_path) == "water"
+    assert project.usecase_file("water", tmp_path) == tmp_path / "usecases/water/usecase.yaml"
     assert project.as_usecase("mine/snow", tmp_path) == str(tmp_path / "mine" / "snow")
+    for path in (tmp_path / "mine/snow", tmp_path / "mine/snow/usecase.yaml"):
+        assert project.usecase_file(str(path), tmp_path) == tmp_path / "mine/snow/usecase.yaml"
     with pytest.raises(Misuse, match="there are water"):
         project.as_usecase("snow", tmp_path)
     with pytest.raises(Misuse, match="there is nothing at"):
         project.as_usecase("./snow", tmp_path)
     monkeypatch.setenv("TERRALOOP_USECASES", str(tmp_path / "mine"))
     assert project.as_usecase("snow", tmp_path) == "snow"
+    assert project.usecase_file("snow", tmp_path) == tmp_path / "mine/snow/usecase.yaml"
+    assert project.usecase_file("water", tmp_path) == tmp_path / "usecases/water/usecase.yaml"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from eo_data.digests import RasterDigest, canonical_json, json_digest, mask_digest, pixel_digest, sha256
 
@@ -35,7 +37,7 @@ def test_canonical_json_is_fixed() -> None:
             canonical_json({"a": number})
 
 
-def raster_digest(pixels: np.ndarray, heights: list[int]) -> str:  # type: ignore[type-arg]
+def raster_digest(pixels: NDArray[Any], heights: list[int]) -> str:
     bands, height, width = pixels.shape
     digest = RasterDigest(pixels.dtype.name, bands, height, width)
     top = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ class Registry:
         self._client = mlflow.MlflowClient(self.uri)
         self._client.create_registered_model("water")
 
-    def add(self, graph: bytes | None = GRAPH, text: bytes | None = TEXT, **tags: str) -> int:
+    def add(self, graph: bytes | None = GRAPH, text: bytes | None = TEXT, tags: Mapping[str, str] | None = None) -> int:
         """Register a version; its number. Tags that are not given are right; an empty one is left out."""
         files = {GRAPH_FILE: graph, DESCRIPTION_FILE: text}
         folder = self._folder / "artifacts" / f"v{len(list(self._folder.glob('artifacts/*')))}"
@@ -54,7 +54,7 @@ class Registry:
             if data is not None:
                 (folder / name).write_bytes(data)
         right = {GRAPH_TAG: sha256(GRAPH), DESCRIPTION_TAG: sha256(TEXT)}
-        said = {key: value for key, value in {**right, **tags}.items() if value}
+        said = {key: value for key, value in {**right, **(tags or {})}.items() if value}
         version = self._client.create_model_version("water", str(folder), tags=said)
         self.folder = folder
         return int(version.version)
@@ -112,7 +112,7 @@ def test_a_file_that_was_changed_is_refused(registry: Registry, file: str) -> No
     [{GRAPH_TAG: "0" * 64}, {DESCRIPTION_TAG: "0" * 64}, {GRAPH_TAG: ""}, {GRAPH_TAG: sha256(TEXT)}],
 )
 def test_wrong_and_missing_tags_are_refused(registry: Registry, tags: dict[str, str]) -> None:
-    number = registry.add(**tags)
+    number = registry.add(tags=tags)
     with pytest.raises(DataRefused, match=f"is not the one in tag {next(iter(tags))}"):
         fetch_model(f"models:/water/{number}")
 
@@ -129,7 +129,7 @@ def test_a_missing_file_is_refused(registry: Registry, missing: dict[str, Any]) 
 
 def test_a_description_of_another_release_is_refused(registry: Registry) -> None:
     text = TEXT.replace(b'"schema_version":1', b'"schema_version":2')
-    number = registry.add(text=text, **{DESCRIPTION_TAG: sha256(text)})
+    number = registry.add(text=text, tags={DESCRIPTION_TAG: sha256(text)})
     with pytest.raises(DataRefused, match="schema_version"):
         fetch_model(f"models:/water/{number}")
 

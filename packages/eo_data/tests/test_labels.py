@@ -40,7 +40,9 @@ def test_any_type_of_label_becomes_class_indexes(tmp_path: Path, dtype: str) -> 
         (np.array([[0, 1]], np.uint8), -9999, [[0, 1]]),
     ],
 )
-def test_what_is_not_scored_is_255(values: NDArray[np.generic], nodata: float | None, expected: list[list[int]]) -> None:
+def test_what_is_not_scored_is_255(
+    values: NDArray[np.generic], nodata: float | None, expected: list[list[int]]
+) -> None:
     assert class_indexes(values, DATA, nodata).tolist() == expected
 
 
@@ -71,15 +73,15 @@ def test_what_a_mask_hides_is_not_scored(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_label_is_refused_by_name(tmp_path: Path) -> None:
     path = write_tiff(tmp_path / "two.tif", np.zeros((2, 4, 4), np.uint8))
-    with pytest.raises(DataRefused, match="^s1: a label has one band, this one has 2"):
+    with pytest.raises(DataRefused, match=r"^s1: a label has one band, this one has 2"):
         read_label(str(path), DATA, "s1")
     (tmp_path / "page.tif").write_text("<html>")
-    with pytest.raises(DataRefused, match="^s1: this is no GeoTIFF"):
+    with pytest.raises(DataRefused, match=r"^s1: this is no GeoTIFF"):
         read_label(str(tmp_path / "page.tif"), DATA, "s1")
     noise = np.random.default_rng(0).integers(0, 2, (1, 200, 200)).astype(np.uint8)
     whole = write_tiff(tmp_path / "cut.tif", noise).read_bytes()
     (tmp_path / "cut.tif").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(DataRefused, match="^s1: the .* truncated or damaged"):
+    with pytest.raises(DataRefused, match=r"^s1: the .* truncated or damaged"):
         read_label(str(tmp_path / "cut.tif"), DATA, "s1")
-    with pytest.raises(DataRefused, match="^s1: label values 7 stand for no class"):
+    with pytest.raises(DataRefused, match=r"^s1: label values 7 stand for no class"):
         read_label(str(write_tiff(tmp_path / "seven.tif", np.full((1, 2, 2), 7, np.uint8))), DATA, "s1")

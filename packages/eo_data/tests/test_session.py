@@ -60,7 +60,7 @@ def test_the_self_test_holds_for_the_graph_that_was_recorded(model: OnnxModel) -
 
 def test_the_self_test_fails_for_another_graph() -> None:
     swapped = OnnxModel(tiny_graph(weights=((0.001, 0.0), (0.0, 0.001))), describe())
-    with pytest.raises(DataRefused, match="the golden chip's mask has digest .* Do not serve this version"):
+    with pytest.raises(DataRefused, match=r"the golden chip's mask has digest .* Do not serve this version"):
         swapped.self_test()
     other = describe(golden=GoldenChip.encode(PIXELS, "0" * 64))
     with pytest.raises(DataRefused, match="recorded is 000000000000"):

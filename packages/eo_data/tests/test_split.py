@@ -54,7 +54,9 @@ def test_one_place_in_two_utm_zones_is_one_cell(longitude: float, latitude: floa
 )
 @quick
 def test_north_up_or_turned_the_place_decides(cell: tuple[int, int], shift: tuple[float, float], turn: float) -> None:
-    centre = Affine.translation(*((number + 0.5) * RULE.cell + metres for number, metres in zip(cell, shift, strict=True)))
+    centre = Affine.translation(
+        *((number + 0.5) * RULE.cell + metres for number, metres in zip(cell, shift, strict=True))
+    )
     for place in (centre @ Affine.scale(10, -10), centre @ Affine.rotation(turn) @ Affine.scale(10, -10)):
         placement = place_chip(RULE, GeoBox((64, 64), place @ Affine.translation(-32, -32), EQUAL_AREA))
         name = f"5120m/{cell[0]}/{cell[1]}"
@@ -96,7 +98,7 @@ def test_a_chip_across_two_sides_belongs_to_neither() -> None:
     kept, dropped = 0, 0
     for k in range(60):  # along a row of cells, a chip on each border between two
         chip = GeoBox((64, 64), Affine(10, 0, 5120 * k - 320, 0, -10, 2_000_000 + 2560), "EPSG:6933")
-        row = int((2_000_000 + 2240) // 5120)
+        row = (2_000_000 + 2240) // 5120
         sides = {side(RULE, f"5120m/{k + shift}/{row}") for shift in (-1, 0)}
         placement = place_chip(RULE, chip)
         if len(sides) == 1:

@@ -165,6 +165,11 @@ def test_what_is_not_there_is_said_so(store: Store) -> None:
     assert store.list("batches") == []
     with pytest.raises(DataRefused, match=r"batches/1\.json: there is no such object"):
         store.get("batches/1.json")
+    store.put_new("batches/1.json", b"{}")
+    assert store.exists("batches/1.json/manifest.json") is False
+    for below in ("batches", "batches/1.json/manifest.json"):
+        with pytest.raises(DataRefused, match="there is no such object"):
+            store.get(below)
 
 
 def test_listing_takes_whole_segments(store: Store) -> None:

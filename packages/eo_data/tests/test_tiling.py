@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -108,7 +109,7 @@ def test_pixels_without_data_get_0_and_do_not_change_the_others(
 
 
 def test_tiles_without_data_do_not_go_to_the_model() -> None:
-    sent = []
+    sent: list[Pixels] = []
 
     def count(tiles: Pixels) -> Pixels:
         sent.extend(tiles)
@@ -182,7 +183,7 @@ def test_cores_cover_an_axis_without_a_needless_one(length: int, plan: TilePlan)
     starts = plan.starts(length)
     assert starts[0] == 0
     assert starts[-1] + plan.core >= length
-    assert {second - first for first, second in zip(starts, starts[1:], strict=False)} <= {plan.step}
+    assert {second - first for first, second in pairwise(starts)} <= {plan.step}
     assert len(starts) == 1 or starts[-2] + plan.core < length
 
 

@@ -108,7 +108,7 @@ def test_every_fault_is_told_at_once() -> None:
 
 @pytest.mark.parametrize("strange", [{"dada": {}}, {1: {}, "x": {}}])
 def test_an_unknown_section_is_refused(strange: dict[Any, Any]) -> None:
-    with pytest.raises(UsageError, match="unknown section '(dada|1)'"):
+    with pytest.raises(UsageError, match=r"unknown section '(dada|1)'"):
         UseCase("water", WATER | strange)
 
 
@@ -149,7 +149,8 @@ def folder(tmp_path: Path) -> Callable[[str, str], Path]:
 def test_a_use_case_is_found_by_name_path_and_folder(
     folder: Callable[[str, str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = folder("usecases/Ödland", "") and folder("usecases/mine", yaml.safe_dump(WATER))
+    folder("usecases/Ödland", "")
+    path = folder("usecases/mine", yaml.safe_dump(WATER))
     monkeypatch.setenv("TERRALOOP_USECASES", str(tmp_path / "usecases"))
     assert UseCase.load("mine").name == "mine"
     monkeypatch.delenv("TERRALOOP_USECASES")
@@ -174,7 +175,7 @@ def test_a_name_that_no_model_can_bear_is_refused(folder: Callable[[str, str], P
 @pytest.mark.parametrize("text", ["", "- a\n- b\n", "just words", "data: [", "data: !!python/object:os.system {}"])
 def test_a_file_that_is_no_use_case_is_refused(folder: Callable[[str, str], Path], text: str) -> None:
     path = folder("mine", text)
-    with pytest.raises(UsageError, match="usecase.yaml"):
+    with pytest.raises(UsageError, match=r"usecase\.yaml"):
         UseCase.load(str(path))
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from eo_data.digests import mask_digest
@@ -22,9 +23,9 @@ PIXELS = np.random.default_rng(0).integers(1, 3000, (2, 8, 8), dtype=np.int16)
 """Its golden chip: green and infrared, reflectance x 10000."""
 
 
-def expected_mask(pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def expected_mask(pixels: NDArray[Any]) -> NDArray[np.uint8]:
     """The mask that it gives for pixels `[2, H, W]`; a tie is land, 0 in both is no data."""
-    mask = (pixels[0] > pixels[1]).astype(np.uint8)
+    mask: NDArray[np.uint8] = (pixels[0] > pixels[1]).astype(np.uint8)
     mask[(pixels == 0).all(axis=0)] = 255
     return mask
 

@@ -32,8 +32,10 @@ STRIP_BYTES = 1 << 28
 _NUMPY_NAMES = {"complex_int16": "int32"}
 """Types that only GDAL has, as NumPy's of the same size."""
 
+MAX_BANDS = 1024
 MAX_COMPRESSION = 100_000
-"""A file that claims more pixels per byte is damaged or made to do harm; constant rasters stay far below."""
+"""A file that claims more bands, or more bytes of pixels per byte, is damaged or made to do harm: no sensor has so
+many, and constant rasters stay far below."""
 
 
 @dataclass
@@ -200,7 +202,7 @@ def _strip_rows(dataset: Any, path: Path | None) -> int:
     item = np.dtype(_NUMPY_NAMES.get(dataset.dtypes[0], dataset.dtypes[0])).itemsize
     row: int = dataset.count * dataset.width * item
     claimed, held = row * dataset.height, Path(dataset.name).stat().st_size
-    if claimed > MAX_COMPRESSION * held or row > STRIP_BYTES:
+    if dataset.count > MAX_BANDS or claimed > MAX_COMPRESSION * held or row > STRIP_BYTES:
         raise DataRefused(
             f"the header claims {dataset.count} bands of {dataset.height} x {dataset.width} pixels, the file has "
             f"{held} bytes",

@@ -104,9 +104,9 @@ class Store:
         """Whether an object is there."""
         try:
             obstore.head(self._objects, key)
-        except FileNotFoundError:
-            return False
-        except BaseError as error:
+        except (FileNotFoundError, BaseError) as error:
+            if _is_absent(error):
+                return False
             raise self._failure(key, error) from error
         return True
 
@@ -119,11 +119,11 @@ class Store:
         """
         try:
             return bytes(obstore.get(self._objects, key).bytes())
-        except FileNotFoundError as error:
-            raise DataRefused(
-                "there is no such object", where=self.resolve(key), fix="Run the step that makes it first"
-            ) from error
-        except BaseError as error:
+        except (FileNotFoundError, BaseError) as error:
+            if _is_absent(error):
+                raise DataRefused(
+                    "there is no such object", where=self.resolve(key), fix="Run the step that makes it first"
+                ) from error
             raise self._failure(key, error) from error
 
     def put_new(self, key: str, data: bytes | Path) -> bool:
@@ -209,3 +209,8 @@ class Store:
             where=self.resolve(key),
             fix="Check that it is running, reachable and not full, then run the step again",
         )
+
+
+def _is_absent(error: Exception) -> bool:
+    """Whether an object is not there; in a folder also because a file stands where a folder would have to."""
+    return isinstance(error, FileNotFoundError) or "Not a directory" in str(error)
