@@ -155,6 +155,8 @@ def test_ctrl_c_ends_a_step_without_a_result(program: Path, tmp_path: Path) -> N
     process = subprocess.Popen(
         [sys.executable, str(program), "work", "--usecase", "wait", "--store", "/s", "--result", str(result)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # A shell that starts the tests in the background has SIGINT ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     assert process.stderr is not None
     assert any("waiting" in line for line in process.stderr)
