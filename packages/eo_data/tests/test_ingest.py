@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 import warnings
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
+from numpy.typing import NDArray
 from rasterio.control import GroundControlPoint
 from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning
@@ -124,10 +126,10 @@ HALF = np.zeros((48, 40), np.uint8)
 HALF[:24] = 255
 
 
-def masked(path: Path) -> None:
+def masked(path: Path, mask: NDArray[np.uint8] = HALF) -> None:
     write(path)
     with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "r+") as dataset:
-        dataset.write_mask(HALF)
+        dataset.write_mask(mask)
 
 
 def with_alpha(path: Path) -> None:
@@ -221,12 +223,28 @@ def test_the_content_is_pixels_grid_and_radiometry_not_how_they_are_written(
         rewritten(tmp_path, lambda p: write(p, crs="EPSG:32631"), "zone"),
         rewritten(tmp_path, lambda p: write(p, nodata=0), "nodata"),
         rewritten(tmp_path, lambda p: write(p, names=S2_BANDS[::-1]), "names"),
+        rewritten(tmp_path, lambda p: masked(p, HALF[::-1]), "masked otherwise"),
         rewritten(tmp_path, masked, "masked"),
     ]
-    assert len({plain, *others}) == 7
+    assert len({plain, *others}) == 8
     monkeypatch.setattr(ingest_module, "STRIP_BYTES", 13 * 40 * 2 * 5)  # five rows at a time
     assert rewritten(tmp_path, write, "strips") == plain
     assert rewritten(tmp_path, masked, "strips-masked") == others[-1]
+
+
+def test_a_scene_whose_item_came_later_is_another_content(tmp_path: Path) -> None:
+    root, store = tmp_path / "source", Store(str(tmp_path / "store"))
+    write(root / "images" / "s1.tif")
+    ingest(store, WATER, str(root), progress=False)
+    (root / "items").mkdir()
+    for baseline in ("04.00", "02.09"):
+        item = {"properties": {"s2:processing_baseline": baseline}}
+        (root / "items" / "s1.json").write_text(json.dumps(item))
+        assert ingest(store, WATER, str(root), progress=False)["scenes"]["added"] == ["s1"]
+        with Scene.find(store, "s1").image(WATER.data) as image:
+            assert image.radiometry.source == "stac-baseline"
+            assert image.read(0, 0, 1, 1)[0][0, 0, 0] == PIXELS[1, 0, 0] - (1000 if baseline == "04.00" else 0)
+    assert len(contents(store)) == 3
 
 
 def test_a_row_too_long_for_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,7 +124,7 @@ def test_without_a_version_before_nothing_comes_back(endpoint: LyingEndpoint, re
     with pytest.raises(TerraloopError, match="does not answer rightly") as failure:
         deploy(water, registry.store, f"http://127.0.0.1:{endpoint.server_port}", "models:/water/2")
     assert not isinstance(failure.value, RolledBack)
-    assert endpoint.asked == [None]
+    assert endpoint.asked == ["models:/water/2"]  # and nothing after it
 
 
 def test_the_golden_chip_is_answered_with_the_recorded_mask(registry: Any, water: UseCase, decode: Any) -> None:

@@ -114,15 +114,7 @@ class Versions:
         kept = self._kept(number, promoted)
         if kept is not None:
             return kept
-        files = fetch_model(f"models:/{name}/{number}", self._store)
-        found = (files.digest, files.description_digest)
-        if promoted is not None and found != (promoted.model_digest, promoted.description_digest):
-            raise DataRefused(
-                "the registered files are not those that were promoted",
-                where=files.uri,
-                fix="The registry was changed after promotion: register and promote the version again",
-            )
-        return self._keep(files)
+        return self._keep(fetch_model(f"models:/{name}/{number}", self._store))
 
     def prune(self, *keep: KeptVersion) -> None:
         """Remove kept versions but these."""
