@@ -101,12 +101,12 @@ def run_suite(rules: Sequence[Rule], rows: Sequence[dict[str, Any]], name: str, 
         docs: A folder that receives the site, `index.html` at its top.
     """
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
+    logging.getLogger("great_expectations").setLevel(logging.WARNING)  # its import alone logs a page
     import great_expectations as gx
     import great_expectations.expectations as gxe
     import pandas as pd
     from great_expectations.data_context.types.base import ProgressBarsConfig
 
-    logging.getLogger("great_expectations").setLevel(logging.WARNING)
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
     # An ephemeral context brings a site of its own, in a temporary folder that nobody removes: `docs` takes it over.
