@@ -34,7 +34,8 @@ def _running(project: Project) -> Iterator[str]:
     run = state.load(project.folder)
     if run is not None and run.running():
         yield (
-            f"a stack of project {project.name} is running already: `nox -s stack -- --down` ends it, "
+            f"a stack of project {project.name} is running already: "
+            f"`nox -s stack -- --down --project {project.name}` ends it, "
             "--project NAME --port-base N start another one beside it"
         )
 

@@ -60,7 +60,7 @@ def stay(stack: Stack) -> int:
         served = True
         if stack.options.detach:
             supervisor.detach(found["urls"])
-            _say("The services go on: `nox -s stack -- --down` ends them.")
+            _say(f"The services go on: `nox -s stack -- --down --project {stack.project.name}` ends them.")
             return False
         _say("Serving. Ctrl-C ends it.")
         while True:

@@ -165,12 +165,15 @@ class Front:
     async def _infer(self, request: Request, path: str, most: int) -> Response:
         if self._tokens.endpoint is not None:
             _check_token(request, self._tokens.endpoint)
+        headers = {key: request.headers[key] for key in ("content-type", "accept") if key in request.headers}
+        for key, value in headers.items():
+            if not value.isascii():
+                raise UsageError("a header holds ASCII characters only", where=key, fix="Such as image/tiff")
         async with self._admission.place():
             body = await read_body(request, most, self._limits.body_seconds)
             if MediaType.parse(request.headers.get("content-type", "")).name == JSON:
                 check_lists(body, self._limits.max_json_lists)
             async with self._admission.turn():
-                headers = {key: request.headers[key] for key in ("content-type", "accept") if key in request.headers}
                 return await self._forward("POST", path, headers, body, request.url.query)
 
     async def _forward(

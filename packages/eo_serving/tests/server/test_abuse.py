@@ -70,6 +70,7 @@ INVOCATIONS = [
     ({"Content-Type": "image/tiff; name*=a; name*0=b"}, b"junk", 415),
     ({**TIFF, "Accept": "image/tiff; name*=utf-8''x"}, b"junk", 422),
     ({**TIFF, "Accept": "image/tiff; name*=a; name*0=b"}, b"junk", 406),
+    ({**TIFF, "Accept": "\xff\xfe"}, b"junk", 400),
     ({**TIFF, "Content-Encoding": "gzip"}, b"\x1f\x8b", 415),
     ({**JSON, "Content-Encoding": "br"}, b"{}", 415),
 ]
@@ -78,7 +79,12 @@ INVOCATIONS = [
 @pytest.mark.parametrize(("headers", "body", "status"), INVOCATIONS)
 def test_junk_to_invocations(server: Any, is_problem: Any, headers: dict[str, str], body: bytes, status: int) -> None:
     with server.client() as client:
-        is_problem(client.post("/invocations", content=body, headers=headers), status)
+        is_problem(
+            client.post(
+                "/invocations", content=body, headers={key: value.encode("latin-1") for key, value in headers.items()}
+            ),
+            status,
+        )
 
 
 @pytest.mark.parametrize(
