@@ -53,7 +53,6 @@ class Step:
         environment: The environment that has the script.
         feeds: Flag -> where its value comes from, unless the caller gives one.
         settings: Flags whose value only the caller can give.
-        skippable: Whether the main job may leave it out.
         stores: Whether it takes `--store`.
     """
 
@@ -62,13 +61,12 @@ class Step:
     environment: str
     feeds: Mapping[str, Feed] = field(default_factory=dict)
     settings: tuple[str, ...] = ()
-    skippable: bool = False
     stores: bool = True
 
 
 STEPS: Final[tuple[Step, ...]] = (
     # Only where no scenes are given: they are the offline default, never the proof of quality.
-    Step("simulate", "eo-data", "train", settings=("--out",), skippable=True, stores=False),
+    Step("simulate", "eo-data", "train", settings=("--out",), stores=False),
     Step("ingest", "eo-data", "train", feeds={"--source": Feed("simulate", "source")}),
     Step("validate", "eo-data", "train", feeds={"--batch": Feed("ingest", "batch")}),
     Step("chip", "eo-data", "train", feeds={"--verdicts": Feed("validate", "verdicts")}),
@@ -81,7 +79,7 @@ STEPS: Final[tuple[Step, ...]] = (
     ),
     Step("promote", "eo-models", "train", feeds={"--evaluation": Feed("evaluate", "evaluation")}),
     # Only where there is an endpoint. Without --model the champion of the ledger answers.
-    Step("deploy", "eo-serving", "serve", settings=("--endpoint", "--model"), skippable=True),
+    Step("deploy", "eo-serving", "serve", settings=("--endpoint", "--model")),
     Step("predict", "eo-serving", "serve", settings=("--scene", "--out", "--model")),
 )
 """The main job, in order."""
