@@ -47,6 +47,8 @@ def compile_lock(name: str, *, upgrade: bool) -> None:
     command = [find_uv(), "pip", "compile", "--quiet", "--python-version", ".".join(map(str, PYTHON))]
     command += ["--no-emit-index-url", "--no-emit-find-links", "--no-header", "--annotation-style", "line"]
     command += torch_arguments()
+    overrides = LOCKS / f"{name}.overrides"
+    command += ["--override", overrides.name] if overrides.exists() else []
     command += ["--upgrade"] if upgrade else []
     command += [] if name == "dev" else ["--constraint", "dev.txt"]
     print(f"Compiling locks/{name}.txt ...", file=sys.stderr, flush=True)

@@ -80,6 +80,9 @@ class Store:
     def __hash__(self) -> int:
         return hash(self.uri)
 
+    def __reduce__(self) -> tuple[type[Store], tuple[str]]:  # to a worker it goes as its URI
+        return (Store, (self.uri,))
+
     def resolve(self, key: str) -> str:
         """The full URI of a key."""
         return f"{self.uri}/{key}"
