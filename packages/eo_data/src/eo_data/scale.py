@@ -45,7 +45,7 @@ def workers(dask: str | None) -> Iterator[Run]:
         TemporaryFailure: If the scheduler does not answer, or a worker died again and again.
     """
     if dask is None:
-        yield map
+        yield _here
         return
     try:
         from distributed import Client, KilledWorker, LocalCluster
@@ -61,15 +61,19 @@ def workers(dask: str | None) -> Iterator[Run]:
         if dask == LOCAL:
             cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
             with (
-                LocalCluster(
+                LocalCluster(  # type: ignore[no-untyped-call]
                     n_workers=cores, threads_per_worker=1, host="127.0.0.1", dashboard_address=None
                 ) as cluster,
-                Client(cluster) as client,
+                Client(cluster) as client,  # type: ignore[no-untyped-call]
             ):
                 yield _run_on(client)
         else:
-            with Client(dask, timeout=10, set_as_default=False) as client:
+            with Client(dask, timeout=10, set_as_default=False) as client:  # type: ignore[no-untyped-call]
                 yield _run_on(client)
+
+
+def _here(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    return map(function, items)
 
 
 def _run_on(client: Any) -> Run:
@@ -96,7 +100,7 @@ def _failures(address: str, killed: type[BaseException]) -> Iterator[None]:
         ) from error
     except (OSError, TimeoutError) as error:
         raise TemporaryFailure(
-            f"the Dask scheduler does not answer ({error or type(error).__name__})",
+            f"the Dask scheduler does not answer ({str(error) or type(error).__name__})",
             where=address,
             fix="Check the address and that it runs, or give --dask local",
         ) from error
