@@ -24,6 +24,7 @@ from rasterio.windows import Window
 
 from eo_data.bands import band_indexes
 from eo_data.errors import DataRefused
+from eo_data.object_storage import gdal_options
 from eo_data.radiometry import Radiometry, choose_radiometry
 from eo_data.tiff_structure import is_complete, looks_like_tiff
 from eo_data.tiling import Pixels, Valid
@@ -102,7 +103,7 @@ def open_tiff(source: str | bytes, where: str) -> Iterator[Any]:
     Raises:
         DataRefused: If it is no readable GeoTIFF.
     """
-    with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"), warnings.catch_warnings():
+    with rasterio.Env(**gdal_options()), warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         if not _is_whole(source):
             raise DataRefused("the TIFF is truncated or damaged", where=where, fix="Fetch or write the file again")

@@ -66,6 +66,8 @@ def run_command(parser: StepParser, argv: Sequence[str] | None = None) -> int:
     """
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    for chatty in ("botocore", "rasterio", "distributed"):  # each of their lines is about themselves
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     stdout = _stdout_to_stderr()
     try:
         _forget(arguments.result)

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 
 from eo_data.digests import canonical_json
 from eo_data.errors import DataRefused, TemporaryFailure, TerraloopError, UsageError
+from eo_data.object_storage import obstore_options
 
 Record = TypeVar("Record", bound=BaseModel)
 
@@ -70,7 +71,7 @@ class Store:
                 ) from error
             self._objects = LocalStore(root)
         elif scheme == "s3" and urlsplit(self.uri).netloc:
-            self._objects = S3Store.from_url(self.uri)
+            self._objects = S3Store.from_url(self.uri, **obstore_options())
         else:
             raise UsageError("this is no store", where=self.uri, fix="Use file:///FOLDER or s3://BUCKET")
 
