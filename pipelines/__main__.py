@@ -45,6 +45,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(options: argparse.Namespace) -> int:
     project = find(Path.cwd(), options.project)
+    report_file = as_path(options.report) if options.report else None
+    if report_file is not None:
+        report.check(report_file)
     job = Job(
         usecase=as_usecase(options.usecase, Path.cwd()),
         store=project.store,
@@ -55,8 +58,8 @@ def _run(options: argparse.Namespace) -> int:
     with project.alone():
         found = run_main_job(job, _runner(project, options.environments), announce=_announce)
     found = {"project": project.name, "body": None, **found}
-    if options.report:
-        report.write(found, as_path(options.report))
+    if report_file is not None:
+        report.write(found, report_file)
     print(report.table(found), flush=True)
     return 0
 

@@ -47,13 +47,19 @@ class Job:
     serve: Literal["champion", "candidate"] = "champion"
 
 
-def run_main_job(job: Job, runner: RunsSteps, announce: Callable[[str], None]) -> dict[str, Any]:
+def run_main_job(
+    job: Job,
+    runner: RunsSteps,
+    announce: Callable[[str], None],
+    registry_ready: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
     """Run every step in order and collect the report (its keys: design section 5).
 
     Args:
         job: What to do.
         runner: How a step is run.
         announce: Told of each step as it starts and ends, for people.
+        registry_ready: Called before each step that talks to the tracking server; returns when that answers.
 
     Returns:
         The report, ready for JSON.
@@ -66,6 +72,8 @@ def run_main_job(job: Job, runner: RunsSteps, announce: Callable[[str], None]) -
     planned = [step for step in STEPS if not _left_out(step, job)]
     start = time.monotonic()
     for number, step in enumerate(planned, 1):
+        if step.registry:
+            registry_ready()
         announce(f"[{number}/{len(planned)}] {step.verb} ...")
         given = _given(step, job, results)
         line = arguments(step, usecase=job.usecase, store=job.store, results=results, given=given)

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from pipelines.project import Misuse
+
 UNDEFINED: Final = "undefined"
 RULE: Final = 100
 SHOWN: Final = 20
@@ -30,6 +32,19 @@ def table(report: Mapping[str, Any]) -> str:
     lines = [f"{name:<{width}}  {value}".rstrip() for name, value in rows]
     rule = "-" * RULE
     return "\n".join([rule, *lines, rule])
+
+
+def check(path: Path) -> None:
+    """Make sure that a report can be written here, before anything is done for it.
+
+    Raises:
+        Misuse: If it cannot.
+    """
+    if path.is_dir():
+        raise Misuse(f"--report {path}: this is a folder, name a file in it")
+    above = next(parent for parent in path.parents if parent.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise Misuse(f"--report {path}: nothing can be written at {above}")
 
 
 def write(report: Mapping[str, Any], path: Path) -> None:

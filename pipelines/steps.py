@@ -54,6 +54,7 @@ class Step:
         feeds: Flag -> where its value comes from, unless the caller gives one.
         settings: Flags whose value only the caller can give.
         stores: Whether it takes `--store`.
+        registry: Whether it talks to the tracking server; the others run while that is still starting.
     """
 
     verb: str
@@ -62,6 +63,7 @@ class Step:
     feeds: Mapping[str, Feed] = field(default_factory=dict)
     settings: tuple[str, ...] = ()
     stores: bool = True
+    registry: bool = False
 
 
 STEPS: Final[tuple[Step, ...]] = (
@@ -70,17 +72,18 @@ STEPS: Final[tuple[Step, ...]] = (
     Step("ingest", "eo-data", "train", feeds={"--source": Feed("simulate", "source")}),
     Step("validate", "eo-data", "train", feeds={"--batch": Feed("ingest", "batch")}),
     Step("chip", "eo-data", "train", feeds={"--verdicts": Feed("validate", "verdicts")}),
-    Step("train", "eo-models", "train", feeds={"--dataset": Feed("chip", "dataset")}),
+    Step("train", "eo-models", "train", feeds={"--dataset": Feed("chip", "dataset")}, registry=True),
     Step(
         "evaluate",
         "eo-models",
         "train",
         feeds={"--model": Feed("train", "model"), "--dataset": Feed("chip", "dataset")},
+        registry=True,
     ),
-    Step("promote", "eo-models", "train", feeds={"--evaluation": Feed("evaluate", "evaluation")}),
+    Step("promote", "eo-models", "train", feeds={"--evaluation": Feed("evaluate", "evaluation")}, registry=True),
     # Only where there is an endpoint. Without --model the champion of the ledger answers.
-    Step("deploy", "eo-serving", "serve", settings=("--endpoint", "--model")),
-    Step("predict", "eo-serving", "serve", settings=("--scene", "--out", "--model")),
+    Step("deploy", "eo-serving", "serve", settings=("--endpoint", "--model"), registry=True),
+    Step("predict", "eo-serving", "serve", settings=("--scene", "--out", "--model"), registry=True),
 )
 """The main job, in order."""
 

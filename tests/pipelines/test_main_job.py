@@ -20,10 +20,15 @@ def run(tmp_path: Path, fake_environments: Callable[[Path], dict[str, Path]]) ->
     """Run a main job; its report and the folder of its steps' calls."""
     environments = fake_environments(tmp_path / "environments")
 
-    def make(announce: Callable[[str], None] = lambda line: None, **more: Any) -> tuple[dict[str, Any], Path]:
+    def make(
+        announce: Callable[[str], None] = lambda line: None,
+        registry_ready: Callable[[], None] = lambda: None,
+        **more: Any,
+    ) -> tuple[dict[str, Any], Path]:
         chosen: dict[str, Any] = {"scenes": None, **more}
         job = Job(usecase="water", store="file:///s", simulated="/sim", **chosen)
-        return run_main_job(job, Runner(environments, tmp_path / "logs", pauses=()), announce), tmp_path / "logs"
+        runner = Runner(environments, tmp_path / "logs", pauses=())
+        return run_main_job(job, runner, announce, registry_ready), tmp_path / "logs"
 
     return make
 
@@ -58,6 +63,14 @@ def test_given_scenes_take_the_place_of_simulated_ones(run: Run) -> None:
     assert call(logs, "ingest")[-2:] == ["--source", "s3://scenes"]
     assert found["simulated"] is False
     assert "simulate" not in found["seconds"]
+
+
+def test_the_first_steps_do_not_wait_for_the_tracking_server(run: Run) -> None:
+    told: list[str] = []
+    run(told.append, lambda: told.append("registry ready"))
+    assert "[5/8] train ..." in told
+    assert told.index("registry ready") == told.index("[5/8] train ...") - 1
+    assert [told[at - 1] for at, line in enumerate(told) if line == "[6/8] evaluate ..."] == ["registry ready"]
 
 
 def test_the_reference_mask_is_of_the_first_scene_by_id(run: Run) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from pipelines import report
+from pipelines.project import Misuse
 
 
 @pytest.fixture
@@ -52,6 +53,15 @@ def test_every_value_stands_beside_its_name(found: dict[str, Any]) -> None:
     assert told["endpoint"] == "http://127.0.0.1:5002/invocations"
     assert told["MLflow"] == "http://127.0.0.1:5000"
     assert told["seconds"] == "ingest 1.5, total 20"
+
+
+def test_a_report_that_cannot_be_written_is_seen_before_anything_is_done(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    report.check(tmp_path / "new" / "report.json")
+    with pytest.raises(Misuse, match="this is a folder, name a file in it"):
+        report.check(tmp_path)
+    with pytest.raises(Misuse, match="nothing can be written at"):
+        report.check(tmp_path / "file" / "report.json")
 
 
 def test_refused_scenes_and_labels_are_named(found: dict[str, Any]) -> None:

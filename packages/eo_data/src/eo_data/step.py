@@ -25,11 +25,18 @@ XCOM_FILE = Path("/airflow/xcom/return.json")
 Handler = Callable[[argparse.Namespace], dict[str, Any]]
 
 
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows defaults, except where there is none."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default in (None, False) else super()._get_help_string(action)
+
+
 class StepParser(argparse.ArgumentParser):
     """An argument parser whose usage errors end with 2 and one clear message."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        kwargs.setdefault("formatter_class", argparse.ArgumentDefaultsHelpFormatter)
+        kwargs.setdefault("formatter_class", _Help)
         super().__init__(*args, **kwargs)
 
 
