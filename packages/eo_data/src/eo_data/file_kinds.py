@@ -13,11 +13,6 @@ _TITLE: Final = re.compile(rb"<title[^>]*>\s*([^<]{1,80})", re.IGNORECASE)
 _ANNEX: Final = re.compile(r"annex/objects/")
 
 
-def is_jp2(head: bytes) -> bool:
-    """Whether a file begins as JPEG 2000 does: a JP2 box file, or a bare codestream."""
-    return head.startswith((b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51"))
-
-
 def what_else(head: bytes) -> tuple[str, str] | None:
     """What a file is in place of a raster, and how to mend it; None where it is nothing that is known.
 

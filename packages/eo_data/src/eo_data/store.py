@@ -257,6 +257,8 @@ def failure(uri: str, error: Exception, what: str = "store") -> TerraloopError:
     said = (str(error).splitlines() or [type(error).__name__])[0][:200]
     if isinstance(error, PermissionDeniedError | UnauthenticatedError | PermissionError):
         return UsageError(f"the {what} refuses access ({said})", where=uri, fix="Check its credentials and permissions")
+    if "NoSuchBucket" in str(error):
+        return UsageError("there is no such bucket", where=uri, fix="Check its name, or make it")
     if any(sign in str(error) for sign in _FULL):
         return TemporaryFailure(f"the {what} is full ({said})", where=uri, fix="Make room, then run the step again")
     return TemporaryFailure(

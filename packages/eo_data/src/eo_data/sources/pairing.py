@@ -14,10 +14,10 @@ from eo_data.bands import band_key
 from eo_data.digests import json_digest
 from eo_data.errors import DataRefused
 from eo_data.source_items import parse_item
-from eo_data.sources.band_files import FetchedBand, write_scene
 from eo_data.sources.candidate import VALID_ID, Candidate, Fetched
 from eo_data.sources.listing import Listing
 from eo_data.sources.patterns import filled, matches
+from eo_data.sources.scene_files import SceneFile, write_scene
 from eo_data.usecase import DataSection, FolderPattern
 
 _FORMAT: Final = 1
@@ -114,7 +114,7 @@ class PairedSource:
         pair = self._pairs[candidate.id]
         label = None if pair.label is None else self._listing.fetch(pair.label, folder)
         files = [
-            FetchedBand(band, self._listing.fetch(name, folder), self._listing.told(name)) for band, name in pair.images
+            SceneFile(band, self._listing.fetch(name, folder), self._listing.told(name)) for band, name in pair.images
         ]
         if not pair.composed:
             return Fetched(files[0].path, label, candidate.item)
@@ -167,13 +167,14 @@ class PairedSource:
         return name if self._listing.entry(name) else None
 
     def _banded_pair(self, folder: FolderPattern, scene_id: str, files: list[tuple[str, str]]) -> Pair:
-        """The scene of several files: those of the model's bands; a scene that lacks one is not whole."""
+        """The scene of several files: those of known bands; a scene that lacks one the model reads is not whole."""
         where = self._listing.told(filled(folder.image, scene_id))
         chosen, missing = [], []
-        for band in self._data.input_bands:
+        for band in self._data.bands:
             hits = [(name, file) for name, file in files if band_key(name) in band.keys]
             chosen += hits
-            missing += [] if hits else [band.name]
+            if not hits and band in self._data.input_bands:
+                missing.append(band.name)
         fault = None
         if missing:
             fault = DataRefused(

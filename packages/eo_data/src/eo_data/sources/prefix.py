@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,7 @@ class PrefixListing:
         self._objects = S3Store.from_url(uri, **obstore_options())
         self._entries: dict[str, Entry] = {}
         self._listed: set[str] = set()
+        self._listing = threading.Lock()  # several ask at once
 
     def find(self, glob: str) -> list[str]:
         """The names that match, sorted."""
@@ -118,9 +120,10 @@ class PrefixListing:
 
     def _list_folder(self, folder: str) -> None:
         """Take up the objects that lie in a folder itself."""
-        if folder not in self._listed:
-            self._listed.add(folder)
-            self._keep(lambda: obstore.list_with_delimiter(self._objects, folder or None)["objects"])
+        with self._listing:
+            if folder not in self._listed:
+                self._keep(lambda: obstore.list_with_delimiter(self._objects, folder or None)["objects"])
+                self._listed.add(folder)
 
     def _keep(self, listed: Any) -> None:
         try:
@@ -128,9 +131,7 @@ class PrefixListing:
             for entry in found:
                 stamp = entry["e_tag"] or entry["last_modified"].isoformat()
                 self._entries[str(entry["path"])] = Entry(int(entry["size"]), str(stamp))
-        except FileNotFoundError as error:
-            raise UsageError("there is no such bucket", where=self.uri, fix="Check --source") from error
-        except BaseError as error:
+        except (FileNotFoundError, BaseError) as error:
             raise failure(self.uri, error, "source") from error
 
     def _failure(self, name: str, error: Exception) -> Exception:

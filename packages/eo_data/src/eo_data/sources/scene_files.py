@@ -15,14 +15,14 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from eo_data.bands import band_indexes, band_key
 from eo_data.decoding import require_plausible
 from eo_data.errors import DataRefused
-from eo_data.file_kinds import HEAD, is_jp2
+from eo_data.jp2_structure import is_complete, looks_like_jp2
 from eo_data.rasters import open_tiff
 from eo_data.sources.compose import BandFile, compose
 from eo_data.usecase import DataSection
 
 
 @dataclass(frozen=True)
-class FetchedBand:
+class SceneFile:
     """A local file of a scene.
 
     Attributes:
@@ -36,39 +36,47 @@ class FetchedBand:
     where: str
 
 
-def write_scene(files: Sequence[FetchedBand], data: DataSection, target: Path, where: str) -> None:
-    """Write a scene's files as one GeoTIFF: the bands that the model reads, in its order.
+def write_scene(files: Sequence[SceneFile], data: DataSection, target: Path, where: str) -> None:
+    """Write a scene's files as one GeoTIFF.
 
     A band that has several files is taken from the one with the smallest pixels: Sentinel-2 L2A products hold
     the 10 m bands at 20 and 60 m too.
 
     Args:
-        files: A file per band at least, or one file with all bands, described or in the order of the use case.
+        files: A file per band, or one file with all bands, described or in the order of the use case.
         data: The use case's data section.
         target: The file to write.
         where: What the scene is called in messages.
 
     Raises:
         DataRefused: If a file cannot be read, or it cannot be told which file or band is meant.
+        TemporaryFailure: If the target cannot be written.
     """
     if files[0].band is None:
         bands = _bands_of(files[0], data)
     else:
-        bands = [_finest(band.keys, files, band.name) for band in data.input_bands]
-    compose(bands, data, target, where=where)
+        keys = [band.keys for band in data.bands]
+        known = [[file for file in files if band_key(str(file.band)) in names] for names in keys]
+        bands = [_finest(offered) for offered in known if offered]
+    try:
+        compose(bands, data, target, where=where)
+    except DataRefused as error:  # a copy in the workspace is called by where it came from
+        names = {str(file.path): file.where for file in files}
+        raise DataRefused(error.what, where=names.get(error.where, error.where), fix=error.fix) from error
 
 
-def _bands_of(file: FetchedBand, data: DataSection) -> list[BandFile]:
+def _bands_of(file: SceneFile, data: DataSection) -> list[BandFile]:
     with _opened(file) as dataset:
-        indexes = band_indexes(dataset.descriptions, data.bands, data.input_bands, file.where)
-    return [BandFile(band.name, str(file.path), index) for band, index in zip(data.input_bands, indexes, strict=True)]
+        said = dataset.descriptions
+    band_indexes(said, data.bands, data.input_bands, file.where)  # refuses what lacks a band
+    if not any(said):
+        said = [band.name for band in (data.bands if len(said) == len(data.bands) else data.input_bands)]
+    return [BandFile(name, str(file.path), index) for index, name in enumerate(said, start=1) if name]
 
 
-def _finest(keys: frozenset[str], files: Sequence[FetchedBand], name: str) -> BandFile:
-    sized: list[tuple[float, FetchedBand]] = []
+def _finest(files: Sequence[SceneFile]) -> BandFile:
+    sized: list[tuple[float, SceneFile]] = []
     for file in files:
-        if band_key(str(file.band)) not in keys:
-            continue
         with _opened(file) as dataset:
             if dataset.count != 1:
                 raise DataRefused(
@@ -78,7 +86,7 @@ def _finest(keys: frozenset[str], files: Sequence[FetchedBand], name: str) -> Ba
     sized.sort(key=lambda pair: pair[0])
     if len(sized) > 1 and sized[0][0] == sized[1][0]:
         raise DataRefused(
-            f"band {name} stands twice: also in {sized[1][1].where}",
+            f"band {sized[0][1].band} stands twice: also in {sized[1][1].where}",
             where=sized[0][1].where,
             fix="Make the pattern in data.folders tell them apart, or remove one",
         )
@@ -87,14 +95,18 @@ def _finest(keys: frozenset[str], files: Sequence[FetchedBand], name: str) -> Ba
 
 
 @contextmanager
-def _opened(file: FetchedBand) -> Iterator[Any]:
+def _opened(file: SceneFile) -> Iterator[Any]:
     """A local GeoTIFF or JP2, open in rasterio.
 
     Raises:
         DataRefused: If it is neither, or its header claims more than it can hold.
     """
     with file.path.open("rb") as stream:
-        jp2 = is_jp2(stream.read(HEAD))
+        jp2 = looks_like_jp2(stream.read(12))
+        whole = is_complete(stream, file.path.stat().st_size)
+    damaged = DataRefused("the JP2 is truncated or damaged", where=file.where, fix="Fetch the file again")
+    if not whole:
+        raise damaged
     if not jp2:
         with open_tiff(str(file.path), file.where) as dataset:
             require_plausible(dataset, file.where)
@@ -107,6 +119,4 @@ def _opened(file: FetchedBand) -> Iterator[Any]:
                 require_plausible(dataset, file.where)
                 yield dataset
         except RasterioError as error:
-            raise DataRefused(
-                "the JP2 is truncated or damaged", where=file.where, fix="Fetch the file again"
-            ) from error
+            raise damaged from error
