@@ -179,7 +179,8 @@ def test_a_file_that_changes_half_way_is_refused_with_its_pair(
 ) -> None:
     folder = make_folder(2)
     changing = folder / kind / "s00.tif"
-    original, changed = getattr(holder, name), []
+    original = getattr(holder, name)
+    changed: list[Any] = []
 
     def meanwhile(*arguments: Any) -> Any:
         made = original(*arguments)

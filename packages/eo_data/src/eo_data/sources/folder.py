@@ -45,12 +45,12 @@ class FolderListing:
         return sorted(path.relative_to(self._root).as_posix() for path in self._root.glob(glob))
 
     def entry(self, name: str) -> Entry | None:
-        """A file's size and modification time."""
+        """A file's size and modification time; a link that leads nowhere is there, and cannot be fetched."""
         path = self._root / name
         try:
             facts = path.stat()
         except OSError:
-            return None
+            return Entry(0, "link") if path.is_symlink() else None
         return Entry(facts.st_size, str(facts.st_mtime_ns)) if path.is_file() else None
 
     def inside(self, relative: str, listed_in: str) -> str:
