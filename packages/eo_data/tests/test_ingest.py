@@ -268,6 +268,7 @@ def test_the_files_are_kept_byte_by_byte(tmp_path: Path) -> None:
     assert Path(Scene.find(store, "s1").raster_path).read_bytes() == image.read_bytes()
     (key,) = [key for key in store.list("labels") if key.endswith(".tif")]
     assert store.get(key) == label.read_bytes()
+    assert store.get_json(key.replace("label.tif", "label.json"))["values"] == {"0": 24 * 40, "1": 24 * 40}
 
 
 @pytest.mark.parametrize(

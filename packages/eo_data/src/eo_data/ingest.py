@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from eo_data.decoding import Decoded
 from eo_data.digests import SHORT, json_digest
 from eo_data.errors import DataRefused, UsageError
@@ -120,6 +122,25 @@ def _shown(candidates: list[Candidate], progress: bool) -> Iterable[Candidate]:
     return tqdm(candidates, desc="ingest", unit="scene", disable=not progress, mininterval=1.0)
 
 
+class _SceneRecord(BaseModel):
+    collection: str
+    id: str
+    content: str
+
+
+class _LabelRecord(BaseModel):
+    id: str
+    source: str
+    content: str
+
+
+class _Mark(BaseModel):
+    """`sources/<fingerprint>.json`: what was stored of a candidate."""
+
+    scene: _SceneRecord
+    label: _LabelRecord | None
+
+
 @dataclass(frozen=True)
 class _Brought:
     """A candidate that is in the store now: the batch's records of scene and label, and which of them are new."""
@@ -135,12 +156,13 @@ def _present(store: Store, candidate: Candidate, marks: set[str]) -> _Brought | 
     mark = f"sources/{candidate.fingerprint}.json"
     if candidate.fault is not None or mark not in marks:
         return None
-    record = store.get_json(mark)
-    scene, label = record["scene"], record["label"]
-    needed = [f"scenes/{scene['collection']}/{scene['id']}/{scene['content']}/item.json"]
-    if label is not None:
-        needed.append(f"labels/{label['id']}/{label['source']}/{label['content']}/label.json")
-    return _Brought(scene, label) if all(store.exists(key) for key in needed) else None
+    known = store.get_record(mark, _Mark)
+    needed = [f"scenes/{known.scene.collection}/{known.scene.id}/{known.scene.content}/item.json"]
+    if known.label is not None:
+        needed.append(f"labels/{known.label.id}/{known.label.source}/{known.label.content}/label.json")
+    if not all(store.exists(key) for key in needed):
+        return None
+    return _Brought(known.scene.model_dump(), None if known.label is None else known.label.model_dump())
 
 
 def _bring(store: Store, source: Source, candidate: Candidate) -> _Brought:
