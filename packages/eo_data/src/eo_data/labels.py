@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any, Final
 
 import numpy as np
@@ -13,6 +16,10 @@ from eo_data.rasters import mask_reader, open_tiff
 from eo_data.usecase import IGNORE, DataSection
 
 LABEL_FILE: Final = "label.tif"
+
+MOST_VALUES: Final = 64
+_MOST_COUNTED: Final = 1 << 16
+"""Distinct values that are told, and that are counted one by one: no class raster has more."""
 
 
 def class_indexes(
@@ -43,6 +50,46 @@ def class_indexes(
             f"label values {strange} stand for no class", where="label", fix="Add them to the use case's classes"
         )
     return result
+
+
+def label_values(strips: Iterable[NDArray[Any]]) -> dict[str, int]:
+    """How many pixels have which value, counted over the parts of a label, of any shape.
+
+    Returns:
+        Count by value as text (`1`, `0.5`, `nan`), in ascending order, NaN last. Of more than 64 distinct values the
+        commonest 64 stand, and `more` is the number of pixels that have another.
+    """
+    counts: Counter[int | float] = Counter()
+    missing = others = 0
+    for strip in strips:
+        for value, count in _counted(strip.ravel()):
+            if value != value:
+                missing += count
+            elif value in counts or len(counts) < _MOST_COUNTED:
+                counts[value] += count
+            else:
+                others += count
+    if missing:
+        counts[math.nan] = missing
+    chosen = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0] != pair[0], pair[0]))[:MOST_VALUES]
+    others += counts.total() - sum(count for _, count in chosen)
+    ordered = sorted(chosen, key=lambda pair: (pair[0] != pair[0], pair[0]))
+    said = {f"{value:.9g}" if isinstance(value, float) else str(value): count for value, count in ordered}
+    return said | ({"more": others} if others else {})
+
+
+def _counted(values: NDArray[Any]) -> list[tuple[int | float, int]]:
+    """The distinct values and their counts; NaN at most once."""
+    if values.size == 0:
+        return []
+    if values.dtype.kind in "iu":
+        low, high = int(values.min()), int(values.max())
+        if high - low < 1 << 16:  # no sorting
+            shifted = values - values.min() if values.dtype.kind == "u" else values.astype(np.int64) - low
+            counts = np.bincount(shifted.astype(np.int64))
+            return [(low + int(k), int(counts[k])) for k in np.flatnonzero(counts)]
+    distinct, found = np.unique(values, return_counts=True)
+    return list(zip(distinct.tolist(), found.tolist(), strict=True))
 
 
 def read_label(source: str, data: DataSection, where: str) -> NDArray[np.uint8]:
