@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from affine import Affine
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
+from odc.geo.overlap import compute_output_geobox as output_geobox
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
@@ -160,11 +160,11 @@ def common_grid(headers: Sequence[BandHeader], rule: GridRule, inputs: Sequence[
     Raises:
         DataRefused: If the bands are of several CRS and the rule names none.
     """
-    crs = CRS(rule.crs) if rule.crs else headers[0].grid.crs
+    crs = CRS(rule.crs or str(headers[0].grid.crs))
     others = [header for header in headers if header.grid.crs != crs]
     if rule.crs is None and others:
         raise DataRefused(
-            f"band {others[0].band.name} has another CRS ({others[0].grid.crs}) than band {headers[0].band.name} ({crs})",
+            f"band {others[0].band.name} has another CRS ({others[0].grid.crs}) than {headers[0].band.name} ({crs})",
             where=where,
             fix="Name the CRS to bring them to, as data.grid.crs",
         )
@@ -178,7 +178,9 @@ def common_grid(headers: Sequence[BandHeader], rule: GridRule, inputs: Sequence[
         box, step = finest.extent.boundingbox, rule.resolution
         height, width = (max(1, math.ceil(span / step - 1e-6)) for span in (box.span_y, box.span_x))
         return GeoBox((height, width), Affine(step, 0, box.left, 0, -step, box.top), crs)
-    return north_up(finest).to_crs(crs, resolution="auto" if rule.resolution is None else rule.resolution)
+    if rule.resolution is None:
+        return north_up(finest).to_crs(crs)
+    return output_geobox(north_up(finest), crs, resolution=rule.resolution)
 
 
 def _pixel_area(header: BandHeader) -> float:

@@ -167,7 +167,9 @@ def _require_cover(headers: Sequence[BandHeader], grid: GeoBox, where: str) -> N
             )
 
 
-def _load(headers: Sequence[BandHeader], data: DataSection, grid: GeoBox, dtype: str, nodata: float | None) -> xr.Dataset:
+def _load(
+    headers: Sequence[BandHeader], data: DataSection, grid: GeoBox, dtype: str, nodata: float | None
+) -> xr.Dataset:
     """The bands on the grid, lazily: a variable per header, `b0`, `b1`, ..., in chunks of one strip."""
     from odc.loader import RasterBandMetadata, RasterGroupMetadata, RasterLoadParams, RasterSource, chunked_load
 
@@ -200,7 +202,7 @@ def _load(headers: Sequence[BandHeader], data: DataSection, grid: GeoBox, dtype:
         [sources],
         {(0, row, 0): [0] for row in range(tiles.shape.y)},
         tiles,
-        [datetime(1970, 1, 1)],  # noqa: DTZ001
+        [datetime(1970, 1, 1)],
         driver.capture_env(),
         driver,
         chunks={"y": STRIP, "x": grid.shape.x},

@@ -33,7 +33,9 @@ def gdal_path(href: str) -> str:
     if href.startswith("s3://"):
         return f"/vsis3/{href.removeprefix('s3://')}"
     if href.startswith("/vsi") or (re.match(r"[a-zA-Z][\w+.-]*:", href) and not href.startswith("file://")):
-        raise DataRefused("this address cannot be read", where=plain(href), fix="Give a path, or an http(s):// or s3:// URI")
+        raise DataRefused(
+            "this address cannot be read", where=plain(href), fix="Give a path, or an http(s):// or s3:// URI"
+        )
     return str(local_path(href))
 
 
@@ -71,12 +73,18 @@ def explain(href: str, error: BaseException) -> TerraloopError:
     if not head:
         return DataRefused("the file is empty", where=plain(href), fix="Fetch or write it again")
     if head.lstrip()[:14].lower().startswith((b"<!doctype html", b"<html")):
-        return DataRefused("this is an HTML page, no raster", where=plain(href), fix="Open it in a browser to see what it says")
+        return DataRefused(
+            "this is an HTML page, no raster", where=plain(href), fix="Open it in a browser to see what it says"
+        )
     if not looks_like_tiff(head[:4]) and not head.startswith(_JP2):
-        return DataRefused("this is neither a GeoTIFF nor a JP2", where=plain(href), fix="Give a file that `rio info` can open")
+        return DataRefused(
+            "this is neither a GeoTIFF nor a JP2", where=plain(href), fix="Give a file that `rio info` can open"
+        )
     if "Range downloading not supported" in said:
         return DataRefused(
-            "the server gives files whole only, not by ranges", where=plain(href), fix="Download them and ingest the folder"
+            "the server gives files whole only, not by ranges",
+            where=plain(href),
+            fix="Download them and ingest the folder",
         )
     return DataRefused("the raster is truncated or damaged", where=plain(href), fix="Fetch or write it again")
 
@@ -92,7 +100,9 @@ def _said(error: BaseException | None) -> str:
 
 def _unreachable(href: str, said: str) -> TemporaryFailure:
     return TemporaryFailure(
-        f"the server does not answer ({' '.join(said.split())[:160]})", where=plain(href), fix="Run the step again later"
+        f"the server does not answer ({' '.join(said.split())[:160]})",
+        where=plain(href),
+        fix="Run the step again later",
     )
 
 
@@ -108,7 +118,9 @@ def _http_head(href: str) -> bytes | TerraloopError:
     if status >= 500 or status in {408, 429}:
         return _unreachable(href, f"HTTP {status}")
     if status in {401, 403}:
-        return DataRefused(f"the server refuses access (HTTP {status})", where=plain(href), fix="Use a signed or public href")
+        return DataRefused(
+            f"the server refuses access (HTTP {status})", where=plain(href), fix="Use a signed or public href"
+        )
     if status >= 400:
         return DataRefused(f"there is no such file (HTTP {status})", where=plain(href), fix="Correct the href")
     return head
@@ -128,7 +140,9 @@ def _s3_head(href: str) -> bytes | TerraloopError:
         return DataRefused("there is no such object", where=plain(href), fix="Correct the href")
     except (PermissionDeniedError, UnauthenticatedError):
         return DataRefused(
-            "the object storage refuses access", where=plain(href), fix="Check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            "the object storage refuses access",
+            where=plain(href),
+            fix="Check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
         )
     except BaseError as error:
         return _unreachable(href, str(error))
@@ -141,4 +155,6 @@ def _local_head(href: str) -> bytes | TerraloopError:
     except FileNotFoundError:
         return DataRefused("there is no such file", where=plain(href), fix="Correct the path or bring the file")
     except OSError as error:
-        return DataRefused(f"the file cannot be read ({error.strerror})", where=plain(href), fix="Change its permissions")
+        return DataRefused(
+            f"the file cannot be read ({error.strerror})", where=plain(href), fix="Change its permissions"
+        )
