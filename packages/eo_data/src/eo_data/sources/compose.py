@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,7 @@ from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
+from eo_data.bands import Band
 from eo_data.errors import DataRefused, TemporaryFailure
 from eo_data.object_storage import gdal_options
 from eo_data.sources.area import Area, cut_to_area
@@ -61,7 +64,7 @@ def compose(
     """
     chosen = wanted_bands(files, data, where)
     with rasterio.Env(**gdal_options()):
-        headers = _read_headers([(band, file) for band, file in chosen])
+        headers = _read_headers(chosen)
         dtype, nodata = _common_values(headers, data, where)
         grid = common_grid(headers, data.grid, data.input_bands, where)
         if area is not None:
@@ -78,10 +81,10 @@ def compose(
             part.unlink(missing_ok=True)
 
 
-def _read_headers(chosen: list[tuple[Any, BandFile]]) -> list[BandHeader]:
+def _read_headers(chosen: list[tuple[Band, BandFile]]) -> list[BandHeader]:
     """Every band's header, several at a time, in their order."""
 
-    def read(pair: tuple[Any, BandFile]) -> BandHeader:
+    def read(pair: tuple[Band, BandFile]) -> BandHeader:
         with rasterio.Env(**gdal_options()):  # GDAL's configuration is a thread's own
             return read_header(*pair)
 
@@ -108,7 +111,7 @@ def _common_values(headers: Sequence[BandHeader], data: DataSection, where: str)
     declared = [header for header in headers if header.nodata is not None]
     first = declared[0] if declared else None
     for header in declared:
-        if first is not None and not np.array_equal([header.nodata], [first.nodata], equal_nan=True):
+        if first is not None and not _same(header.nodata, first.nodata):
             raise DataRefused(
                 f"band {header.band.name} declares nodata {header.nodata:g}, "
                 f"band {first.band.name} declares {first.nodata:g}",
@@ -125,6 +128,10 @@ def _common_values(headers: Sequence[BandHeader], data: DataSection, where: str)
     if default is not None and _holds(dtype, default):
         return dtype, default
     return dtype, float("nan") if np.dtype(dtype).kind == "f" else None
+
+
+def _same(one: float | None, other: float | None) -> bool:
+    return one == other or (one is not None and other is not None and math.isnan(one) and math.isnan(other))
 
 
 def _holds(dtype: str, value: float | None) -> bool:
@@ -176,9 +183,10 @@ def _load(
     from eo_data.sources.explaining_driver import ExplainingDriver
 
     keys = [f"b{number}" for number in range(len(headers))]
+    height, width = grid.shape
     methods = data.grid.resampling.model_dump()
     driver = ExplainingDriver()
-    tiles = GeoboxTiles(grid, (min(STRIP, grid.shape.y), grid.shape.x))
+    tiles = GeoboxTiles(grid, (min(STRIP, height), width))
     sources = {
         key: RasterSource(gdal_path(header.file.href), band=header.file.index, driver_data=header.file.href)
         for key, header in zip(keys, headers, strict=True)
@@ -194,18 +202,16 @@ def _load(
         for key, header in zip(keys, headers, strict=True)
     }
     meta = RasterGroupMetadata({(key, 1): RasterBandMetadata(dtype, nodata) for key in keys})
-    from datetime import datetime
-
     return chunked_load(
         parameters,
         meta,
         [sources],
-        {(0, row, 0): [0] for row in range(tiles.shape.y)},
+        {(0, row, 0): [0] for row in range(math.ceil(height / STRIP))},
         tiles,
-        [datetime(1970, 1, 1)],
+        [datetime(1970, 1, 1)],  # the loader wants a time
         driver.capture_env(),
         driver,
-        chunks={"y": STRIP, "x": grid.shape.x},
+        chunks={"y": STRIP, "x": width},
     )
 
 

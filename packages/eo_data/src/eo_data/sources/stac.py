@@ -64,7 +64,8 @@ class StacSource:
             TemporaryFailure: If its server does not answer.
             UsageError: If there is no such file.
         """
-        found = [self._candidate(one) for one in StacDocuments().find(self._uri, self._search)]
+        with StacDocuments() as documents:
+            found = [self._candidate(one) for one in documents.find(self._uri, self._search)]
         if not found:
             raise DataRefused(
                 f"no scene is found ({self._search})", where=plain(self._uri), fix="Widen the search, or check --source"

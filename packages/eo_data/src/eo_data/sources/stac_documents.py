@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from eo_data.errors import DataRefused, TemporaryFailure, UsageError
 from eo_data.sources.remote_rasters import is_remote, plain
@@ -48,6 +48,12 @@ class StacDocuments:
             total=4, backoff_factor=0.5, status_forcelist=(408, 429, 500, 502, 503, 504), allowed_methods=None
         )  # a search by POST changes nothing
         self._io: StacApiIO = StacApiIO(timeout=(10.0, 60.0), max_retries=again)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._io.session.close()
 
     def find(self, uri: str, search: StacSearch) -> Iterator[Found]:
         """The items that a source offers and a search looks for, in the source's order.
