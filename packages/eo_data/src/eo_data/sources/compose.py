@@ -145,7 +145,7 @@ def _holds(dtype: str, value: float | None) -> bool:
 
 def _require_size(grid: GeoBox, most: int, where: str) -> None:
     if max(grid.shape) > most:
-        height, width = grid.shape
+        height, width = grid.height, grid.width
         raise DataRefused(
             f"the grid has {height} x {width} pixels, data.expectations.max_size is {most}",
             where=where,
@@ -183,7 +183,7 @@ def _load(
     from eo_data.sources.explaining_driver import ExplainingDriver
 
     keys = [f"b{number}" for number in range(len(headers))]
-    height, width = grid.shape
+    height, width = grid.height, grid.width
     methods = data.grid.resampling.model_dump()
     driver = ExplainingDriver()
     tiles = GeoboxTiles(grid, (min(STRIP, height), width))
@@ -218,7 +218,7 @@ def _load(
 def _write(
     bands: xr.Dataset, headers: Sequence[BandHeader], grid: GeoBox, dtype: str, nodata: float | None, path: Path
 ) -> None:
-    height, width = grid.shape
+    height, width = grid.height, grid.width
     profile: dict[str, Any] = {
         "driver": "GTiff", "count": len(headers), "height": height, "width": width, "dtype": dtype, "nodata": nodata,
         "crs": rasterio.crs.CRS.from_user_input(str(grid.crs)), "transform": grid.affine, "tiled": True,
