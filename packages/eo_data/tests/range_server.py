@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
 import threading
 from collections import Counter
@@ -70,8 +72,6 @@ class RangeServer:
         if self.failures.get(parts.path):
             return self._send(request, self.failures[parts.path].pop(0), b"out of order", "text/plain")
         if parts.path in self.answers:
-            import json
-
             made = self.answers[parts.path](parse_qs(parts.query), body)
             kind = "text/html" if isinstance(made, bytes) else "application/json"
             return self._send(request, 200, made if isinstance(made, bytes) else json.dumps(made).encode(), kind)
@@ -101,7 +101,5 @@ class RangeServer:
         if request.command != "HEAD":
             if path:
                 self.sent[path] += len(body)
-            try:
+            with contextlib.suppress(ConnectionError):  # the reader had enough
                 request.wfile.write(body)
-            except ConnectionError:  # the reader had enough
-                pass

@@ -255,8 +255,8 @@ def test_a_missing_band_is_named_with_what_was_offered(scene: Path, l2a: DataSec
 def test_a_scene_too_large_to_be_learned_from_is_refused_before_it_is_read(
     scene: Path, l2a: DataSection, tmp_path: Path
 ) -> None:
+    data = l2a.model_copy(update={"expectations": l2a.expectations.model_copy(update={"max_size": 10_000})})
     with pytest.raises(DataRefused, match=r"10240 x 10240 pixels, data.expectations.max_size is 10000"):
-        data = l2a.model_copy(update={"expectations": l2a.expectations.model_copy(update={"max_size": 10_000})})
         compose(files(scene), with_grid(data, resolution=1), tmp_path / "x.tif", where="scene")
 
 

@@ -76,17 +76,15 @@ def explain(href: str, error: BaseException) -> TerraloopError:
         return DataRefused(
             "this is an HTML page, no raster", where=plain(href), fix="Open it in a browser to see what it says"
         )
-    if not looks_like_tiff(head[:4]) and not head.startswith(_JP2):
+    if not _is_raster(head):
         return DataRefused(
             "this is neither a GeoTIFF nor a JP2", where=plain(href), fix="Give a file that `rio info` can open"
         )
-    if "Range downloading not supported" in said:
-        return DataRefused(
-            "the server gives files whole only, not by ranges",
-            where=plain(href),
-            fix="Download them and ingest the folder",
-        )
     return DataRefused("the raster is truncated or damaged", where=plain(href), fix="Fetch or write it again")
+
+
+def _is_raster(head: bytes) -> bool:
+    return looks_like_tiff(head[:4]) or head.startswith(_JP2)
 
 
 def _said(error: BaseException | None) -> str:
@@ -121,8 +119,16 @@ def _http_head(href: str) -> bytes | TerraloopError:
         return DataRefused(
             f"the server refuses access (HTTP {status})", where=plain(href), fix="Use a signed or public href"
         )
+    if status == 416:  # not even a first byte
+        return b""
     if status >= 400:
         return DataRefused(f"there is no such file (HTTP {status})", where=plain(href), fix="Correct the href")
+    if status != 206 and _is_raster(head):  # a range was asked for
+        return DataRefused(
+            "the server gives files whole only, not by ranges",
+            where=plain(href),
+            fix="Download them and ingest the folder",
+        )
     return head
 
 
