@@ -65,6 +65,7 @@ def write_band(folder: Path, name: str) -> Path:
 
 def write_scene(folder: Path) -> Path:
     """The scene's files: B04 as JP2, which can declare no nodata value, the others as COG."""
+    folder.mkdir(parents=True, exist_ok=True)
     for name in (*COMMON, "SCL"):
         write_band(folder, name)
     return folder

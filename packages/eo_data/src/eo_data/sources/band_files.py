@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 from odc.geo.overlap import compute_output_geobox as output_geobox
 from rasterio._err import CPLE_BaseError
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 
 from eo_data.bands import Band, band_key
@@ -98,10 +97,8 @@ def read_header(band: Band, file: BandFile) -> BandHeader:
     if not is_remote(file.href):
         _require_whole(file.href)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with DatasetReader(gdal_path(file.href), driver=list(DRIVERS), sharing=False) as dataset:
-                return _header(band, file, dataset)
+        with DatasetReader(gdal_path(file.href), driver=list(DRIVERS), sharing=False) as dataset:
+            return _header(band, file, dataset)
     except (RasterioError, CPLE_BaseError) as error:  # some of GDAL's errors come as they are
         raise explain(file.href, error) from error
 

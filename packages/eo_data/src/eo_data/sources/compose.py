@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -14,7 +15,7 @@ import numpy as np
 import rasterio
 from odc.geo.geobox import GeoBox, GeoboxTiles
 from rasterio._err import CPLE_BaseError
-from rasterio.errors import RasterioError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
 from eo_data.bands import Band
@@ -88,7 +89,8 @@ def _read_headers(chosen: list[tuple[Band, BandFile]]) -> list[BandHeader]:
         with rasterio.Env(**gdal_options()):  # GDAL's configuration is a thread's own
             return read_header(*pair)
 
-    with ThreadPoolExecutor(READERS) as pool:
+    with warnings.catch_warnings(), ThreadPoolExecutor(READERS) as pool:
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # here: filters are not a thread's own
         return list(pool.map(read, chosen))
 
 
