@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import rasterio
 import rasterio.warp
+import requests
 
 from eo_data.errors import DataRefused, TemporaryFailure
 from eo_data.sources.compose import BandFile, compose
+from eo_data.store import Store
 from eo_data.usecase import DataSection, UseCase
 
 from .conftest import ROOT
@@ -153,13 +155,9 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 def test_bands_in_s3_are_read_through_the_endpoint_that_the_store_uses(
     s3: str, folder: Path, l2a: DataSection, tmp_path: Path
 ) -> None:
-    import boto3
-
-    client = boto3.client("s3", endpoint_url=s3)
-    client.create_bucket(Bucket="scenes")
+    requests.put(f"{s3}/scenes", timeout=10).raise_for_status()  # makes the bucket
     for name in ("B02", "B11"):
-        client.upload_file(str(folder / f"{name}.tif"), "scenes", f"a/{name}.tif")
-    client.close()
+        Store("s3://scenes").put_new(f"a/{name}.tif", folder / f"{name}.tif")
     compose(offered("s3://scenes/a", ("B02", "B11")), only(l2a, "B02", "B11"), tmp_path / "s3.tif", where="scene")
     with rasterio.open(tmp_path / "s3.tif") as dataset:
         np.testing.assert_array_equal(dataset.read(1), band_pixels("B02"))

@@ -32,7 +32,9 @@ class StacApi:
 
     def _root(self, methods: tuple[str, ...]) -> dict[str, Any]:
         search = f"{self.server.url}/search"
-        links = [{"rel": "search", "type": "application/geo+json", "href": search, "method": one} for one in methods]
+        links: list[dict[str, str]] = [
+            {"rel": "search", "type": "application/geo+json", "href": search, "method": one} for one in methods
+        ]
         links += [{"rel": rel, "href": f"{self.server.url}/"} for rel in ("self", "root")]
         return {
             "type": "Catalog", "id": "api", "description": "-", "stac_version": "1.0.0", "links": links,
@@ -128,7 +130,7 @@ def test_a_server_that_refuses_is_told_from_one_that_is_down(
 
 
 def test_pages_of_items_are_followed_without_an_api(server: RangeServer, l2a: DataSection) -> None:
-    pages = [{"features": [scene_item("a")]}, {"features": [scene_item("b")]}]
+    pages: list[dict[str, Any]] = [{"features": [scene_item("a")]}, {"features": [scene_item("b")]}]
     pages[0]["links"] = [{"rel": "next", "href": "/items?page=1"}]
 
     def answer(query: dict[str, list[str]], body: bytes) -> dict[str, Any]:

@@ -153,7 +153,7 @@ def test_items_with_a_fault_bear_it_and_the_others_go_on(folder: Path, l2a: Data
     for name, document in {**faults, "good": good}.items():
         write_json(tmp_path / f"{name}.json", document)
     root = {"type": "Catalog", "stac_version": "1.0.0", "id": "x", "description": "-", "links": links}
-    source = StacSource(write_json(tmp_path / "catalog.json", root), l2a)
+    source = StacSource(write_json(tmp_path / "root.json", root), l2a)
     told = {candidate.id: candidate.fault and str(candidate.fault) for candidate in source.candidates()}
     assert told.pop("good") is None
     for name, words in {
@@ -177,9 +177,9 @@ def test_items_of_one_id_are_not_chosen_between(folder: Path, l2a: DataSection, 
     assert "this id stands for" in str(candidate.fault)
 
 
-def test_an_item_of_the_network_may_not_name_local_files(server: RangeServer, folder: Path, l2a: DataSection) -> None:
+def test_an_item_of_the_network_may_not_name_local_files(server: RangeServer, l2a: DataSection) -> None:
     item = scene_item("a")
-    item["assets"]["blue"]["href"] = "/etc/passwd"
+    item["assets"]["blue"]["href"] = "file:///etc/passwd"
     server.answers["/a.json"] = lambda *_: item
     (candidate,) = StacSource(f"{server.url}/a.json", l2a).candidates()
     assert "names a local file" in str(candidate.fault)

@@ -186,9 +186,10 @@ def _load(
 
     keys = [f"b{number}" for number in range(len(headers))]
     height, width = grid.height, grid.width
+    rows = min(STRIP, height)
     methods = data.grid.resampling.model_dump()
     driver = ExplainingDriver()
-    tiles = GeoboxTiles(grid, (min(STRIP, height), width))
+    tiles = GeoboxTiles(grid, (rows, width))
     sources = {
         key: RasterSource(gdal_path(header.file.href), band=header.file.index, driver_data=header.file.href)
         for key, header in zip(keys, headers, strict=True)
