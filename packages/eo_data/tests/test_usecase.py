@@ -33,7 +33,7 @@ def changed(path: str, value: Any) -> dict[str, Any]:
     return sections
 
 
-@pytest.mark.parametrize(("name", "bands", "inputs"), [("water", 13, 6), ("water-hls", 7, 7)])
+@pytest.mark.parametrize(("name", "bands", "inputs"), [("water", 13, 6), ("water-hls", 7, 7), ("water-l2a", 13, 6)])
 def test_the_shipped_files_load(name: str, bands: int, inputs: int) -> None:
     usecase = UseCase.load(name)
     assert usecase.name == name

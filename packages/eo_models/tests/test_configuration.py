@@ -15,7 +15,7 @@ def usecase(section: str, **values: object) -> UseCase:
     return UseCase("made-up", {**SECTIONS, section: {**SECTIONS[section], **values}})  # type: ignore[dict-item]
 
 
-@pytest.mark.parametrize("name", ["water", "water-hls"])
+@pytest.mark.parametrize("name", ["water", "water-hls", "water-l2a"])
 def test_shipped_use_cases_are_possible(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERRALOOP_USECASES", str(Path(__file__).parents[3] / "usecases"))
     found = UseCase.load(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -20,13 +21,14 @@ def band_key(name: str) -> str:
 
 
 class Band(BaseModel):
-    """A band of a sensor: its name, its STAC `eo:common_name`, and what else files call it."""
+    """A band of a sensor: its name, its STAC `eo:common_name`, what else files call it, and what its values are."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(pattern=r"\S")
     common_name: str | None = None
     aliases: tuple[str, ...] = ()
+    kind: Literal["reflectance", "categorical"] = "reflectance"
 
     @property
     def keys(self) -> frozenset[str]:
@@ -40,7 +42,8 @@ def band_indexes(
     """Where the wanted bands stand in a file, as 1-based band numbers in the order of `wanted`.
 
     Described bands are found by name, and a described band that nobody names is ignored. A file without
-    any description is read by position where its count is that of the full list or of the wanted bands.
+    any description is read by position where its count is that of the full list's reflectance bands or of the
+    wanted bands.
 
     Args:
         descriptions: A description per band of the file, None where it has none.
@@ -53,13 +56,13 @@ def band_indexes(
     """
     described = [d for d in descriptions if d and d.strip()]
     if not described:
-        if len(descriptions) == len(full):
-            names = [band.name for band in full]
+        names = [band.name for band in full if band.kind == "reflectance"]
+        if len(descriptions) == len(names):
             return tuple(names.index(band.name) + 1 for band in wanted)
         if len(descriptions) == len(wanted):
             return tuple(range(1, len(wanted) + 1))
         raise DataRefused(
-            f"{len(descriptions)} bands without descriptions, but {len(full)} or {len(wanted)} are needed",
+            f"{len(descriptions)} bands without descriptions, but {len(names)} or {len(wanted)} are needed",
             where=where,
             fix=f"Describe the bands ({', '.join(band.name for band in wanted)}) or give the full list",
         )

@@ -50,6 +50,38 @@ class ClassDefinition(Section):
     label_values: tuple[int, ...] = Field(min_length=1, description="values of source labels that mean this class")
 
 
+class Resampling(Section):
+    """How values between pixel centres are found, by kind of band: classes are never mixed."""
+
+    reflectance: Literal["nearest", "bilinear", "cubic", "cubic_spline", "lanczos", "average"] = "bilinear"
+    categorical: Literal["nearest", "mode"] = "nearest"
+
+
+class GridRule(Section):
+    """The pixel grid that a scene of several files is brought to."""
+
+    resolution: float | None = Field(
+        default=None, gt=0, description="side of a pixel, units of the CRS; null is that of the finest input band"
+    )
+    crs: str | None = Field(default=None, pattern=r"^EPSG:\d{4,6}$", description="null is that of the files")
+    resampling: Resampling = Resampling()
+
+    @field_validator("crs")
+    @classmethod
+    def _is_known(cls, crs: str | None) -> str | None:
+        if crs is not None:
+            from pyproj import CRS
+            from pyproj.exceptions import CRSError
+
+            try:
+                known = CRS.from_user_input(crs)
+            except CRSError:
+                raise ValueError(f"'{crs}' is no known CRS") from None
+            if not (known.is_projected or known.is_geographic):
+                raise ValueError(f"'{crs}' is neither projected nor geographic")
+        return crs
+
+
 class FolderPattern(Section):
     """How image and label files of a folder pair up.
 
@@ -146,11 +178,14 @@ class DataSection(Section):
     """The `data` section: sensor, bands, classes, what to expect, how to cut and split."""
 
     sensor: str = Field(description="name of the sensor and product, for people and records")
-    bands: tuple[Band, ...] = Field(min_length=1, description="the full list that a file without descriptions holds")
+    bands: tuple[Band, ...] = Field(
+        min_length=1, description="the full list; its reflectance bands are what a file without descriptions holds"
+    )
     inputs: tuple[str, ...] = Field(min_length=1, description="the bands that the model reads, in its order")
     reflectance: Reflectance = Reflectance()
     classes: tuple[ClassDefinition, ...] = Field(min_length=2, max_length=254)
     ignore_label_values: tuple[int, ...] = Field(default=(), description="values of source labels that are not scored")
+    grid: GridRule = GridRule()
     folders: tuple[FolderPattern, ...] = Field(
         default=(FolderPattern(),), description="the first that finds images counts"
     )
@@ -178,6 +213,10 @@ class DataSection(Section):
         for name in inputs:
             if band_key(name) not in keys:
                 raise ValueError(f"'{name}' is none of the bands")
+        categorical = {band.name for band in info.data["bands"] if band.kind == "categorical"}
+        for name in inputs:
+            if keys[band_key(name)] in categorical:
+                raise ValueError(f"'{name}' is categorical: a model reads reflectance")
         if len({keys[band_key(name)] for name in inputs}) != len(inputs):
             raise ValueError("a band stands twice")
         return inputs
