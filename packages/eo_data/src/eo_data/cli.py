@@ -24,7 +24,9 @@ def _parser() -> StepParser:
     step.add_argument("--seed", type=int, default=0, help="equal seeds give equal scenes")
     step = add_step(steps, "ingest", "bring scenes and labels of a source into the store", _ingest)
     step.add_argument("--source", metavar="URI", help="folder of image and label GeoTIFFs")
-    step.add_argument("--labels", metavar="URI", help="labels for scenes that are there")
+    step.add_argument(
+        "--labels", metavar="URI", help="labels by scene id (a folder), a map, or polygons: for scenes that are there"
+    )
     step = add_step(steps, "validate", "judge scenes by the use case's expectations", _validate)
     chosen = step.add_mutually_exclusive_group(required=True)
     chosen.add_argument("--batch", metavar="URI", help="the scenes of one ingest")
@@ -62,12 +64,16 @@ def _simulate(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _ingest(arguments: argparse.Namespace) -> dict[str, Any]:
-    from eo_data.ingest import ingest, require_source
+    from eo_data.ingest import ingest
+    from eo_data.ingest_labels import add_labels
     from eo_data.store import Store
     from eo_data.usecase import UseCase
 
-    source = require_source(arguments.source, arguments.labels)
-    return ingest(Store(arguments.store), UseCase.load(arguments.usecase), source)
+    if arguments.source is None and arguments.labels is None:
+        raise UsageError("nothing to ingest", where="--source", fix="Give --source URI, --labels URI, or both")
+    store, usecase = Store(arguments.store), UseCase.load(arguments.usecase)
+    brought = None if arguments.source is None else ingest(store, usecase, arguments.source)
+    return brought or {} if arguments.labels is None else add_labels(store, usecase, arguments.labels, brought)
 
 
 def _validate(arguments: argparse.Namespace) -> dict[str, Any]:

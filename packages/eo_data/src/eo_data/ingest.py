@@ -13,7 +13,7 @@ import numpy as np
 from rasterio.errors import RasterioError
 
 from eo_data.digests import SHORT, RasterDigest, json_digest
-from eo_data.errors import DataRefused, UsageError
+from eo_data.errors import DataRefused
 from eo_data.items import make_item
 from eo_data.labels import LABEL_FILE
 from eo_data.radiometry import sentinel2_baseline
@@ -210,18 +210,3 @@ def _strip_rows(dataset: Any, path: Path | None) -> int:
             fix="Fetch it again, or cut it into scenes",
         )
     return min(STRIP, max(1, STRIP_BYTES // row))
-
-
-def require_source(source: str | None, labels: str | None) -> str:
-    """The source that the flags name.
-
-    Raises:
-        UsageError: If there is none, or labels are to be added apart, which folders do not offer yet.
-    """
-    if labels is not None:
-        raise UsageError(
-            "labels apart from their scenes are not read yet", where="--labels", fix="Put them beside the images"
-        )
-    if source is None:
-        raise UsageError("nothing to ingest", where="--source", fix="Give --source URI")
-    return source

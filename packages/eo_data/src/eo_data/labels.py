@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from typing import Any, Final
 
 import numpy as np
@@ -14,11 +16,17 @@ from eo_data.usecase import IGNORE, DataSection
 
 LABEL_FILE: Final = "label.tif"
 
+MOST_VALUES: Final = 64
+"""Different values of a label that are counted: classes are few, and a wrong file must not fill its record."""
+
 
 def class_indexes(
     values: NDArray[Any], data: DataSection, nodata: float | None = None, hidden: NDArray[np.bool_] | None = None
 ) -> NDArray[np.uint8]:
     """Label values `[H, W]` as class indexes (uint8), 255 where they are ignored, NaN, the file's nodata or hidden.
+
+    A nodata value that the use case lists as a value of a class is that class: a file's writer may declare 0 by
+    habit, while the use case says what 0 means. Such a file hides pixels with a mask.
 
     Raises:
         DataRefused: If a value stands for no class; all such values are named.
@@ -31,6 +39,8 @@ def class_indexes(
         hit = np.isin(values, definition.label_values)
         result[hit] = index
         known |= hit
+    if any(nodata in definition.label_values for definition in data.classes):
+        nodata = None
     with np.errstate(over="ignore"):  # a nodata value beyond the label's own type is nowhere in it
         absent = None if nodata is None else values == nodata
     for missing in (absent, hidden):
@@ -68,3 +78,22 @@ def read_label(source: str, data: DataSection, where: str) -> NDArray[np.uint8]:
             return class_indexes(values, data, dataset.nodata, hidden)
         except DataRefused as error:
             raise DataRefused(error.what, where=where, fix=error.fix) from error
+
+
+def label_values(strips: Iterable[NDArray[Any]]) -> dict[str, int]:
+    """How many pixels hold each value of a label, values as text in their order; fed in strips of any height.
+
+    Of more than 64 different values those met first are counted; `more` is how many pixels hold another.
+    """
+    counts: dict[float, int] = {}
+    more = 0
+    for strip in strips:
+        values, hits = np.unique(strip, return_counts=True)
+        for value, hit in zip(values.tolist(), hits.tolist(), strict=True):
+            if value in counts or len(counts) < MOST_VALUES or value != value:
+                key = math.nan if value != value else value
+                counts[key] = counts.get(key, 0) + hit
+            else:
+                more += hit
+    told = {f"{value:.9g}": hit for value, hit in sorted(counts.items())}
+    return told | ({"more": more} if more else {})
