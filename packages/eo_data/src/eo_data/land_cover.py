@@ -26,8 +26,8 @@ MOST_PIXELS: Final = 1 << 24
 
 NODE_STEP: Final = 16
 TOLERANCE: Final = 0.001
-"""Places are projected at every 16th pixel and interpolated between where that is right to a thousandth of a pixel
-of the map; else at every pixel."""
+"""Places are projected at every 16th pixel and interpolated between, where that is right to less than a thousandth of
+a pixel of the map."""
 
 Positions = tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]
 
@@ -187,35 +187,39 @@ class LandCover:
         return pixels.astype(np.int64), known
 
     def _positions(self, part: GeoBox) -> Positions:
-        """The column and row of the map that the centre of each pixel of a grid falls on; no number where on none."""
+        """The column and row of the map that the centre of each pixel of a grid falls on; no number where on none.
+
+        Projecting is slow: it is done at nodes and interpolated between, where that is right to `TOLERANCE`, and again
+        for pixels so near an edge between two of the map's that the interpolation might choose the other.
+        """
         height, width = part.shape
         columns, rows = np.arange(width) + 0.5, np.arange(height) + 0.5
-        if min(height, width) > 2 * NODE_STEP:
-            across, down = _nodes(width), _nodes(height)
-            nodes = self._exact(part, across + 0.5, down + 0.5)
-            between = (across[:-1] + across[1:]) / 2 + 0.5, (down[:-1] + down[1:]) / 2 + 0.5
-            wanted = self._exact(part, *between)
-            with np.errstate(invalid="ignore"):
-                near = [
-                    np.abs(_between(n, across + 0.5, down + 0.5, *between) - w).max()
-                    for n, w in zip(nodes, wanted, strict=True)
-                ]
-            if all(distance <= TOLERANCE for distance in near):  # false where a place is no number
-                return tuple(_between(n, across + 0.5, down + 0.5, columns, rows) for n in nodes)  # type: ignore[return-value]
-        return self._exact(part, columns, rows)
+        everywhere = np.meshgrid(columns, rows)
+        if min(height, width) <= 2 * NODE_STEP:
+            return self._exact(part, *everywhere)
+        across, down = _nodes(width), _nodes(height)
+        nodes = self._exact(part, *np.meshgrid(across, down))
+        between = (across[:-1] + across[1:]) / 2, (down[:-1] + down[1:]) / 2  # where it errs most
+        wanted = self._exact(part, *np.meshgrid(*between))
+        with np.errstate(invalid="ignore"):
+            errors = [np.abs(_between(n, across, down, *between) - w).max() for n, w in zip(nodes, wanted, strict=True)]
+        if not all(error <= TOLERANCE / 2 for error in errors):  # also where a place is no number
+            return self._exact(part, *everywhere)
+        column, row = (_between(n, across, down, columns, rows) for n in nodes)
+        unsure = (np.abs(column - np.rint(column)) <= TOLERANCE) | (np.abs(row - np.rint(row)) <= TOLERANCE)
+        column[unsure], row[unsure] = self._exact(part, everywhere[0][unsure], everywhere[1][unsure])
+        return column, row
 
     def _exact(self, part: GeoBox, columns: NDArray[Any], rows: NDArray[Any]) -> Positions:
-        x, y = places(part.affine, *np.meshgrid(columns, rows))
-        x, y = transformer(str(part.crs), str(self.grid.crs)).transform(x, y)
+        x, y = transformer(str(part.crs), str(self.grid.crs)).transform(*places(part.affine, columns, rows))
         with np.errstate(invalid="ignore"):  # what cannot be projected is infinite
             if self._west is not None:
                 x = self._west + (x - self._west) % 360
-            column, row = places(self._inverse, x, y)
-        return column, row
+            return places(self._inverse, x, y)
 
 
-def _nodes(size: int) -> NDArray[np.int64]:
-    return np.append(np.arange(0, size - 1, NODE_STEP), size - 1)
+def _nodes(size: int) -> NDArray[np.floating[Any]]:
+    return np.append(np.arange(0, size - 1, NODE_STEP), size - 1) + 0.5
 
 
 def _between(

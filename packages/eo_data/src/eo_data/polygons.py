@@ -73,7 +73,7 @@ class Polygons:
             raise DataRefused(
                 "the polygons have no CRS", where=where, fix="Save them with one (a .prj, for shapefiles)"
             )
-        if said["total_bounds"] is None:
+        if said["total_bounds"] is None or not np.isfinite(said["total_bounds"]).all():
             raise DataRefused("the file holds no polygon", where=where, fix="Draw some")
         self.crs: str = said["crs"]
         self._geographic = pyproj.CRS(self.crs).is_geographic
