@@ -33,7 +33,8 @@ def test_any_type_of_label_becomes_class_indexes(tmp_path: Path, dtype: str) -> 
         (np.array([[0, 1, -1, 255]], np.int16), None, [[0, 1, 255, 255]]),
         (np.array([[0, 1, 255]], np.uint8), None, [[0, 1, 255]]),
         (np.array([[0, 1, 9]], np.uint8), 9, [[0, 1, 255]]),
-        (np.array([[0, 1, 0]], np.uint8), 0, [[255, 1, 255]]),  # what the file calls nodata is no land
+        (np.array([[0, 1, 0]], np.uint8), 0, [[0, 1, 0]]),  # what the use case calls land is land
+        (np.array([[0, 1, 0]], np.float32), 1, [[0, 1, 0]]),
         (np.array([[0, 1, np.nan, np.inf]], np.float32), None, [[0, 1, 255, 255]]),
         (np.array([[0, 1, np.nan]], np.float32), float("nan"), [[0, 1, 255]]),
         (np.array([[0, 1]], np.float32), 1e39, [[0, 1]]),
@@ -69,6 +70,23 @@ def test_what_a_mask_hides_is_not_scored(tmp_path: Path) -> None:
         mask[:2] = 0
         dataset.write_mask(mask)
     assert read_label(str(path), DATA, "s1").tolist() == [[255] * 4] * 2 + [[1] * 4] * 2
+
+
+def test_a_mask_hides_what_a_declared_nodata_that_is_a_class_does_not(tmp_path: Path) -> None:
+    path = write_tiff(tmp_path / "label.tif", np.zeros((1, 2, 4), np.uint8), nodata=0)
+    assert read_label(str(path), DATA, "s1").tolist() == [[0] * 4] * 2
+    hidden = np.array([[True] * 4, [False] * 4])
+    assert class_indexes(np.zeros((2, 4), np.uint8), DATA, 0, hidden).tolist() == [[255] * 4, [0] * 4]
+
+
+def test_values_are_counted_over_all_strips() -> None:
+    strips = [np.array([[0, 1, 1]], np.uint8), np.array([[1, 255, 0], [0, 0, 0]], np.uint8)]
+    assert label_values(strips) == {"0": 5, "1": 3, "255": 1}
+    assert label_values([np.array([0.5, np.nan, np.nan]), np.array([np.nan, -1])]) == {"-1": 1, "0.5": 1, "nan": 3}
+    many = label_values([np.arange(100), np.arange(100)])
+    assert len(many) == 65
+    assert sum(many.values()) == 200
+    assert many["more"] == 72
 
 
 def test_a_file_that_is_no_label_is_refused_by_name(tmp_path: Path) -> None:

@@ -30,7 +30,9 @@ def _parser() -> StepParser:
     step.add_argument("--datetime", metavar="TIME", help="only this time or interval, as STAC writes it; STAC sources")
     step.add_argument("--collections", nargs="+", metavar="ID", help="only these collections; STAC sources")
     step.add_argument("--limit", type=int, metavar="N", help="the most scenes; STAC sources")
-    step.add_argument("--labels", metavar="URI", help="labels for scenes that are there")
+    step.add_argument(
+        "--labels", metavar="URI", help="labels by scene id (a folder), a map, or polygons: for scenes that are there"
+    )
     step = add_step(steps, "validate", "judge scenes by the use case's expectations", _validate)
     chosen = step.add_mutually_exclusive_group(required=True)
     chosen.add_argument("--batch", metavar="URI", help="the scenes of one ingest")
@@ -68,20 +70,26 @@ def _simulate(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _ingest(arguments: argparse.Namespace) -> dict[str, Any]:
-    from eo_data.ingest import ingest, require_source
+    from eo_data.ingest import ingest
+    from eo_data.ingest_labels import add_labels
     from eo_data.store import Store
     from eo_data.usecase import UseCase
 
-    source = require_source(arguments.source, arguments.labels)
-    return ingest(
-        Store(arguments.store),
-        UseCase.load(arguments.usecase),
-        source,
-        bbox=None if arguments.bbox is None else tuple(arguments.bbox),
-        datetime=arguments.datetime,
-        collections=arguments.collections or (),
-        limit=arguments.limit,
-    )
+    if arguments.source is None and arguments.labels is None:
+        raise UsageError("nothing to ingest", where="--source", fix="Give --source URI, --labels URI, or both")
+    store, usecase = Store(arguments.store), UseCase.load(arguments.usecase)
+    brought = None
+    if arguments.source is not None:
+        brought = ingest(
+            store,
+            usecase,
+            arguments.source,
+            bbox=None if arguments.bbox is None else tuple(arguments.bbox),
+            datetime=arguments.datetime,
+            collections=arguments.collections or (),
+            limit=arguments.limit,
+        )
+    return brought or {} if arguments.labels is None else add_labels(store, usecase, arguments.labels, brought)
 
 
 def _validate(arguments: argparse.Namespace) -> dict[str, Any]:

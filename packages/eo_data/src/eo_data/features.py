@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -39,13 +38,6 @@ class LabelKey:
     def record(self) -> str:
         """The key of what is known of it."""
         return f"labels/{self.id}/{self.source}/{self.content}/label.json"
-
-
-def newest_label(store: Store, labels: Sequence[LabelKey]) -> LabelKey | None:
-    """The label of a scene that came last; None where there is none."""
-    if len(labels) < 2:
-        return next(iter(labels), None)
-    return max(labels, key=lambda label: (str(store.get_json(label.record).get("created")), label.key))
 
 
 def feature_row(store: Store, scene: Scene, label: LabelKey | None, data: DataSection) -> dict[str, Any]:

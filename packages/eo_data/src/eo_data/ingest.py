@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,11 @@ from pydantic import BaseModel
 
 from eo_data.decoding import Decoded
 from eo_data.digests import SHORT, json_digest
-from eo_data.errors import DataRefused, UsageError
+from eo_data.errors import DataRefused
+from eo_data.features import LabelKey
 from eo_data.georeference import north_up
-from eo_data.items import RADIOMETRIC, make_item
-from eo_data.labels import LABEL_FILE, label_values
+from eo_data.items import RADIOMETRIC, describe_grid, make_item
+from eo_data.label_store import label_content, measure_label
 from eo_data.radiometry import sentinel2_baseline
 from eo_data.rasters import open_tiff, same_grid
 from eo_data.scene import GRID, PIXELS, PLACE, SOURCE_SPLIT, Scene
@@ -211,7 +212,7 @@ def _digest(dataset: Any, where: str) -> str:
 
 
 def _read_label(image: Any, path: Path, where: str) -> Record:
-    """A label's digest and values, in one pass."""
+    """A label's content hash, digest and values, in one pass."""
     with open_tiff(str(path), where) as dataset:
         difference = same_grid(image, dataset)
         if difference:
@@ -220,9 +221,9 @@ def _read_label(image: Any, path: Path, where: str) -> Record:
                 where=where,
                 fix="Bring the label on the image's grid",
             )
-        decoded = Decoded(dataset, where)
-        values = label_values(strip[0] if shown is None else strip[0][shown] for strip, shown in decoded)
-        return {"pixels": decoded.digest(), "values": values}
+        pixels, values = measure_label(dataset, where)
+        content = label_content(pixels, describe_grid(image), dataset.nodata)
+        return {"content": content, "pixels": pixels, "values": values}
 
 
 def _put(
@@ -243,29 +244,13 @@ def _put(
     store.put_new(f"{scene.key}/image.tif", files.image)
     label_record, new_label = None, False
     if label is not None and files.label is not None:
-        content = json_digest([label["pixels"], properties[GRID]])[:SHORT]
-        label_record = {"id": candidate.id, "source": source, "content": content}
-        folder = f"labels/{candidate.id}/{source}/{content}"
-        store.put_new(f"{folder}/{LABEL_FILE}", files.label)
+        key = LabelKey(candidate.id, source, label["content"])
+        label_record = asdict(key)
+        store.put_new(key.key, files.label)
         told = {**label_record, **label, "grid": properties[GRID], "created": properties["created"]}
-        new_label = store.put_json_new(f"{folder}/label.json", told)
+        new_label = store.put_json_new(key.record, told)
     new_scene = store.put_json_new(f"{scene.key}/item.json", item)
     if candidate.fingerprint is not None:  # last: it says that all of this is there
         mark = {"scene": scene_record, "label": label_record}
         store.put_json_new(f"sources/{candidate.fingerprint}.json", mark)
     return _Brought(scene_record, label_record, new_scene, new_label)
-
-
-def require_source(source: str | None, labels: str | None) -> str:
-    """The source that the flags name.
-
-    Raises:
-        UsageError: If there is none, or labels are to be added apart, which folders do not offer yet.
-    """
-    if labels is not None:
-        raise UsageError(
-            "labels apart from their scenes are not read yet", where="--labels", fix="Put them beside the images"
-        )
-    if source is None:
-        raise UsageError("nothing to ingest", where="--source", fix="Give --source URI")
-    return source

@@ -27,6 +27,9 @@ def class_indexes(
 ) -> NDArray[np.uint8]:
     """Label values `[H, W]` as class indexes (uint8), 255 where they are ignored, NaN, the file's nodata or hidden.
 
+    A nodata value that the use case lists as a value of a class is that class: a file's writer may declare 0 by
+    habit, while the use case says what 0 means. Such a file hides pixels with a mask.
+
     Raises:
         DataRefused: If a value stands for no class; all such values are named.
     """
@@ -38,6 +41,8 @@ def class_indexes(
         hit = np.isin(values, definition.label_values)
         result[hit] = index
         known |= hit
+    if any(nodata in definition.label_values for definition in data.classes):
+        nodata = None
     with np.errstate(over="ignore"):  # a nodata value beyond the label's own type is nowhere in it
         absent = None if nodata is None else values == nodata
     for missing in (absent, hidden):

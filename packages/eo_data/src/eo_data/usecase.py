@@ -134,6 +134,14 @@ class Expectations(Section):
         return value
 
 
+class LabelRule(Section):
+    """How labels that are drawn as polygons are read."""
+
+    outside: str | None = Field(
+        default=None, description="class of what no polygon covers; without it that is not scored"
+    )
+
+
 class ChipShape(Section):
     """How scenes are cut."""
 
@@ -186,6 +194,7 @@ class DataSection(Section):
     classes: tuple[ClassDefinition, ...] = Field(min_length=2, max_length=254)
     ignore_label_values: tuple[int, ...] = Field(default=(), description="values of source labels that are not scored")
     grid: GridRule = GridRule()
+    labels: LabelRule = LabelRule()
     folders: tuple[FolderPattern, ...] = Field(
         default=(FolderPattern(),), description="the first that finds images counts"
     )
@@ -234,6 +243,14 @@ class DataSection(Section):
     def _values_differ(cls, ignored: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
         _once([*ignored, *(value for definition in info.data.get("classes", ()) for value in definition.label_values)])
         return ignored
+
+    @field_validator("labels")
+    @classmethod
+    def _outside_is_a_class(cls, labels: LabelRule, info: ValidationInfo) -> LabelRule:
+        names = [definition.name for definition in info.data.get("classes", ())]
+        if names and labels.outside is not None and labels.outside not in names:
+            raise ValueError(f"outside: '{labels.outside}' is none of the classes")
+        return labels
 
     @property
     def input_bands(self) -> tuple[Band, ...]:

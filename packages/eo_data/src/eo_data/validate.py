@@ -10,10 +10,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from eo_data.digests import SHORT, json_digest
-from eo_data.errors import DataRefused, UsageError
-from eo_data.features import LabelKey, feature_row, newest_label
-from eo_data.scene import Scene, list_scenes, newest
+from eo_data.batches import pairs_of_batch, pairs_of_store
+from eo_data.features import LabelKey, feature_row
+from eo_data.scene import Scene
 from eo_data.store import Store
 from eo_data.suite import Finding, Rule, make_rules, run_suite, suite_digest
 from eo_data.usecase import UseCase
@@ -57,27 +56,6 @@ class Verdicts(BaseModel):
     verdicts: dict[str, str]
 
 
-class BatchScene(BaseModel):
-    """A scene of a batch: `scenes/<collection>/<id>/<content>/`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    collection: str
-    id: str
-    content: str
-
-
-class Batch(BaseModel):
-    """`batches/<batch>.json`: what one ingest brought or found."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    batch: str
-    source: str
-    scenes: tuple[BatchScene, ...]
-    labels: tuple[LabelKey, ...]
-
-
 def validate(
     store: Store, usecase: UseCase, *, batch: str | None = None, ids: Sequence[str] = (), progress: bool = True
 ) -> dict[str, Any]:
@@ -89,7 +67,7 @@ def validate(
     Raises:
         DataRefused: If a scene or the batch is not there.
     """
-    pairs, name = _batch_pairs(store, batch) if batch is not None else _chosen_pairs(store, ids)
+    pairs, name = pairs_of_batch(store, batch) if batch is not None else pairs_of_store(store, ids)
     rules = make_rules(usecase.data)
     suite = suite_digest(usecase.data)
     prefix, docs = f"verdicts/{usecase.name}/{suite}", f"validation/docs/{usecase.name}/{suite}/{name}"
@@ -171,30 +149,3 @@ def _verdict(scene: Scene, label: LabelKey | None, row: dict[str, Any], findings
             {**f.rule.as_json(), "observed": row[f.rule.column], "success": scene.id not in f.failed} for f in findings
         ),
     )
-
-
-def _batch_pairs(store: Store, batch: str) -> tuple[list[tuple[Scene, LabelKey | None]], str]:
-    record = store.get_record(store.key(batch), Batch)
-    labels = {label.id: label for label in record.labels}
-    scenes = [Scene.load(store, f"scenes/{entry.collection}/{entry.id}/{entry.content}") for entry in record.scenes]
-    return [(scene, labels.get(scene.id)) for scene in scenes], record.batch
-
-
-def _chosen_pairs(store: Store, ids: Sequence[str]) -> tuple[list[tuple[Scene, LabelKey | None]], str]:
-    scenes = newest(list_scenes(store))
-    missing = sorted(set(ids) - {scene.id for scene in scenes})
-    if missing:
-        raise DataRefused(f"there is no scene '{missing[0]}'", where=store.uri, fix="Ingest it first")
-    if ids:
-        scenes = [scene for scene in scenes if scene.id in ids]
-    if not scenes:
-        raise UsageError("the store holds no scene", where=store.uri, fix="Ingest some first")
-    labels: dict[tuple[str, str], list[LabelKey]] = {}
-    for key in store.list("labels"):
-        parts = key.split("/")
-        if parts[-1] == "label.json":
-            # A label belongs to a content by its grid: a scene reissued on another grid has none of its old labels.
-            labels.setdefault((parts[1], store.get_json(key)["grid"]), []).append(LabelKey(*parts[1:4]))
-    pairs = [(scene, newest_label(store, labels.get((scene.id, scene.grid), []))) for scene in scenes]
-    name = json_digest([[scene.key, label.key if label else None] for scene, label in pairs])[:SHORT]
-    return pairs, name

@@ -1,0 +1,195 @@
+"""Where labels come from: a folder of rasters by scene id, one map, or one file of polygons; here or on a server."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Final, Literal
+from urllib.parse import unquote, urlsplit
+
+from eo_data.errors import DataRefused, TemporaryFailure, UsageError
+from eo_data.store import Store, as_uri, local_path
+from eo_data.usecase import DataSection
+
+if TYPE_CHECKING:
+    import requests
+
+MAPS: Final = (".tif", ".tiff")
+POLYGONS: Final = (".geojson", ".json", ".gpkg", ".fgb", ".shp")
+
+_TIMEOUT: Final = 30
+"""Seconds that a server may be silent."""
+
+
+@dataclass(frozen=True)
+class LabelFile:
+    """A label raster of one scene, named by its id.
+
+    Attributes:
+        id: The scene's id.
+        where: Path or URI of the raster.
+    """
+
+    id: str
+    where: str
+
+
+class LabelSource:
+    """What a URI of labels names.
+
+    Args:
+        uri: A path, `file://`, `s3://`, or for one file `http://` and `https://`.
+
+    Attributes:
+        uri: The URI as it was given.
+        kind: What it holds.
+        name: A short name of it, for the store.
+        remote: Whether it is read over a network.
+
+    Raises:
+        UsageError: If it is none of these, or is not there.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        full = as_uri(uri)
+        parts = urlsplit(full)
+        self._scheme = parts.scheme
+        self.remote = parts.scheme in {"http", "https", "s3"}
+        path = PurePosixPath(unquote(parts.path)) if self.remote else local_path(full)
+        self.kind = self._kind(path)
+        stem = path.stem if self.kind != "folder" else path.name or parts.netloc
+        self.name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-.")[:64] or "labels"
+
+    def _kind(self, path: PurePosixPath | Path) -> Literal["folder", "map", "polygons"]:
+        if isinstance(path, Path) and not path.exists():
+            raise UsageError("there is no such file or folder", where=f"--labels {self.uri}", fix="Check the path")
+        suffix = path.suffix.lower()
+        if suffix in (*MAPS, *POLYGONS) and not (isinstance(path, Path) and path.is_dir()):
+            return "map" if suffix in MAPS else "polygons"
+        if self._scheme == "s3" or (isinstance(path, Path) and path.is_dir()):
+            return "folder"
+        raise UsageError(
+            f"'{suffix or path.name}' is no kind of labels",
+            where=f"--labels {self.uri}",
+            fix=f"Give a map ({', '.join(MAPS)}), polygons ({', '.join(POLYGONS)}), or a folder of rasters",
+        )
+
+    def raster_path(self) -> str:
+        """What rasterio opens of a map, by range requests where it is remote.
+
+        Raises:
+            DataRefused: If it is not there.
+            TemporaryFailure: If its server does not answer.
+        """
+        if self._scheme == "s3":
+            store, key = self._object()
+            if not store.exists(key):
+                raise DataRefused("there is no such object", where=self.uri, fix="Check --labels")
+            return store.raster_path(key)
+        if self.remote:
+            with _answer(self.uri, {"Range": "bytes=0-15"}):  # GDAL would not say whether it is absent or out of reach
+                return f"/vsicurl/{self.uri}"
+        return str(local_path(self.uri))
+
+    def fetched(self, folder: Path) -> Path:
+        """The file on this machine: as it is, or brought into a folder.
+
+        Raises:
+            DataRefused: If it is not there, or consists of several files on a server.
+            TemporaryFailure: If its server does not answer.
+        """
+        if not self.remote:
+            return local_path(self.uri)
+        target = folder / f"labels{PurePosixPath(urlsplit(self.uri).path).suffix.lower()}"
+        if target.suffix == ".shp":
+            raise DataRefused("a shapefile is several files", where=self.uri, fix="Give it as one, a .gpkg")
+        if self._scheme == "s3":
+            store, key = self._object()
+            target.write_bytes(store.get(key))
+            return target
+        with _answer(self.uri, {}) as answer, target.open("wb") as file:
+            for chunk in answer.iter_content(1 << 20):
+                file.write(chunk)
+        return target
+
+    def files(self, data: DataSection) -> list[LabelFile]:
+        """The rasters of a folder, sorted by id: by the use case's label patterns, else `ID.tif` at its top.
+
+        The folder may also be the one that the rasters of a pattern lie in.
+
+        Raises:
+            DataRefused: If nothing is found, naming what was looked for.
+        """
+        whole = [folder.label for folder in data.folders]
+        last = sorted({pattern.rpartition("/")[2] for pattern in whole if "{id}" in pattern.rpartition("/")[2]})
+        patterns = [*whole, *sorted(last, key=len, reverse=True), "{id}.tif"]
+        for pattern in dict.fromkeys(patterns):
+            found = sorted(self._matches(pattern), key=lambda file: file.id)
+            if found:
+                return found
+        raise DataRefused(
+            f"no label is found (looked for {', '.join(dict.fromkeys(patterns))})",
+            where=self.uri,
+            fix="Check --labels or data.folders",
+        )
+
+    def _matches(self, pattern: str) -> Iterator[LabelFile]:
+        before, after = pattern.split("{id}")
+        if self._scheme == "s3":
+            store = Store(self.uri)
+            for key in store.list(""):
+                if len(key) > len(pattern) - len("{id}") and key.startswith(before) and key.endswith(after):
+                    name = key[len(before) : len(key) - len(after)]
+                    if "/" not in name:
+                        yield LabelFile(name, store.resolve(key))
+            return
+        root = local_path(self.uri)
+        for path in root.glob(pattern.replace("{id}", "*")):
+            if path.is_file():
+                text = path.relative_to(root).as_posix()
+                yield LabelFile(text[len(before) : len(text) - len(after)], str(path))
+
+    def fetched_label(self, file: LabelFile, folder: Path) -> Path:
+        """A raster of the folder on this machine."""
+        if self._scheme != "s3":
+            return Path(file.where)
+        store = Store(self.uri)
+        target = folder / "label.tif"
+        target.write_bytes(store.get(store.key(file.where)))
+        return target
+
+    def _object(self) -> tuple[Store, str]:
+        folder, _, name = self.uri.rpartition("/")
+        return Store(folder), name
+
+
+@contextmanager
+def _answer(url: str, headers: dict[str, str]) -> Iterator[requests.Response]:
+    """A server's answer, its body not read yet.
+
+    Raises:
+        UsageError: If this is no URL.
+        DataRefused: If the server refuses.
+        TemporaryFailure: If it does not answer, fails, or stops half-way.
+    """
+    import requests
+
+    try:
+        with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as answer:
+            if answer.status_code >= 500 or answer.status_code == 429:
+                raise TemporaryFailure(f"the server answers {answer.status_code}", where=url, fix="Try again later")
+            if answer.status_code >= 400:
+                raise DataRefused(
+                    f"the server answers {answer.status_code} {answer.reason}", where=url, fix="Check --labels"
+                )
+            yield answer
+    except requests.RequestException as error:
+        if isinstance(error, ValueError):
+            raise UsageError(f"this is no URL ({error})", where=url, fix="Check --labels") from error
+        raise TemporaryFailure(
+            f"the server does not answer ({type(error).__name__})", where=url, fix="Check the network, then try again"
+        ) from error
