@@ -11,10 +11,11 @@ import pytest
 import yaml
 from numpy.typing import NDArray
 
-from eo_data.chips import chip, select_scenes
+from eo_data.chips import chip
 from eo_data.dataset import Dataset, model_input
 from eo_data.errors import DataRefused, UsageError
 from eo_data.scene import Scene, list_scenes
+from eo_data.selection import select_scenes
 from eo_data.store import Store
 from eo_data.usecase import SPLITS, UseCase
 

@@ -13,7 +13,7 @@ from odc.geo.geobox import GeoBox
 from pyproj import Transformer
 
 from eo_data.errors import DataRefused
-from eo_data.split import EQUAL_AREA, Placement, place_chip, place_scene, side
+from eo_data.split import Placement, place_chip, place_scene, side
 from eo_data.usecase import SPLITS, Split, SplitRule
 
 RULE = SplitRule(salt="a test", cell=5120)

@@ -11,13 +11,13 @@ from affine import Affine
 from pyproj.exceptions import ProjError
 
 from eo_data.bands import band_key
+from eo_data.cells import project
 from eo_data.digests import json_digest
 from eo_data.errors import DataRefused
 from eo_data.radiometry import choose_radiometry
 from eo_data.rasters import geobox_of
 from eo_data.scene import GRID, IMAGE_ASSET, PIXELS, PLACE, SIMULATED, SOURCE_SPLIT
 from eo_data.sources import Candidate
-from eo_data.split import project
 from eo_data.usecase import Reflectance
 
 _KEPT = ("datetime", "start_datetime", "end_datetime", "platform", "constellation", "instruments", "gsd", "title",
