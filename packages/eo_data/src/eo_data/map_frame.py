@@ -70,10 +70,16 @@ class Picture:
         points = [(float(x), float(y)) for x, y in corners * _FINER]
         self._draw.polygon(points, fill=color, outline=_PAPER if roomy else color, width=_FINER)
 
-    def dot(self, at: Points, radius: float, color: str) -> None:
-        """Fill a circle with a white border."""
+    def pie(self, at: Points, radius: float, shares: dict[str, int]) -> None:
+        """Fill a circle, a slice per colour in proportion to its share, with a white border."""
         (x, y), reach = at * _FINER, radius * _FINER
-        self._draw.ellipse((x - reach, y - reach, x + reach, y + reach), fill=color, outline=_PAPER, width=_FINER)
+        box = (x - reach, y - reach, x + reach, y + reach)
+        total, start = sum(shares.values()), -90.0
+        for color, share in shares.items():
+            stop = start + 360 * share / total
+            self._draw.pieslice(box, start, stop, fill=color)
+            start = stop
+        self._draw.ellipse(box, outline=_PAPER, width=_FINER)
 
     def line(self, points: Points, color: str) -> None:
         """Draw a line through points `[n, 2]`."""
@@ -130,41 +136,40 @@ class MapFrame:
         west, east, south, north = self._bounds()
         step_x, step_y = (360 / 12 if self._polar else _nice(east - west, 9)), _nice(north - south, 6)
         for longitude in np.arange(np.ceil(west / step_x), np.floor(east / step_x) + 1) * step_x:
-            along = np.linspace(south, north, 64)
-            points = self._inside(self.place(np.stack([np.full_like(along, longitude), along], axis=1)))
+            if self._polar and longitude == west:
+                continue  # it is the easternmost
+            along = np.linspace(south, north, 256)
+            points = self.place(np.stack([np.full_like(along, longitude), along], axis=1))
             self._rule(picture, points, _degrees(longitude, "E", "W", step_x), vertical=True)
         for latitude in np.arange(np.ceil(south / step_y), np.floor(north / step_y) + 1) * step_y:
             along = np.linspace(west, east, 256)
-            points = self._inside(self.place(np.stack([along, np.full_like(along, latitude)], axis=1)))
+            points = self.place(np.stack([along, np.full_like(along, latitude)], axis=1))
             self._rule(picture, points, _degrees(latitude, "N", "S", step_y), vertical=False)
 
     def draw_border(self, picture: Picture) -> None:
-        """Paper over what lies beyond the frame is not needed: all footprints are inside. The frame's line."""
+        """The frame's line."""
         box = self.box
         corners = [(box.left, box.top), (box.right, box.top), (box.right, box.bottom), (box.left, box.bottom)]
         picture.line(np.array([*corners, corners[0]]), PALE)
 
     def _rule(self, picture: Picture, points: Points, name: str, *, vertical: bool) -> None:
-        if len(points) < 2:
+        """Draw the pieces of a line that lie inside the frame, and its degrees once."""
+        box, (x, y) = self.box, points.T
+        inside = (x >= box.left - 1) & (x <= box.right + 1) & (y >= box.top - 1) & (y <= box.bottom + 1)
+        ends = np.flatnonzero(np.diff(np.concatenate([[0], inside.astype(int), [0]])))
+        pieces = [points[start:stop] for start, stop in zip(ends[::2], ends[1::2], strict=True) if stop - start > 1]
+        if not pieces:
             return
-        picture.line(points, _LINE)
+        for piece in pieces:
+            picture.line(piece, _LINE)
+        longest = max(pieces, key=len)
         if self._polar:
-            x, y = points[len(points) // 2]
-            picture.text((x, y), name, 16, color=PALE, anchor="mm")
+            at = longest[len(longest) // (2 if vertical else 3)]
+            picture.text((float(at[0]), float(at[1])), name, 16, color=PALE, anchor="mm")
         elif vertical:
-            picture.text((float(points[:, 0].mean()), self.box.bottom + 10), name, 18, color=PALE, anchor="ma")
+            picture.text((float(longest[:, 0].mean()), box.bottom + 10), name, 18, color=PALE, anchor="ma")
         else:
-            picture.text((self.box.left - 10, float(points[:, 1].mean())), name, 18, color=PALE, anchor="rm")
-
-    def _inside(self, points: Points) -> Points:
-        box = self.box
-        x, y = points.T
-        tolerance = 0.5
-        shown: Points = points[
-            (x >= box.left - tolerance) & (x <= box.right + tolerance)
-            & (y >= box.top - tolerance) & (y <= box.bottom + tolerance)
-        ]  # fmt: skip
-        return shown
+            picture.text((box.left - 10, float(longest[:, 1].mean())), name, 18, color=PALE, anchor="rm")
 
     def _bounds(self) -> tuple[float, float, float, float]:
         """West, east, south and north of the frame; of a polar map all longitudes, down to its corners."""
@@ -173,7 +178,7 @@ class MapFrame:
             reach = np.hypot(abs(self._centre[0]) + half_x, abs(self._centre[1]) + half_y)
             away = np.degrees(2 * np.arcsin(min(1.0, reach / 2 / 6_371_007)))
             edge = max(0.0, 90.0 - float(away))
-            return (-180.0, 150.0, edge, 90.0) if self._polar == "north" else (-180.0, 150.0, -90.0, -edge)
+            return (-180.0, 180.0, edge, 90.0) if self._polar == "north" else (-180.0, 180.0, -90.0, -edge)
         x, y = self._centre
         west, east = ((x + sign * half_x) / self._shorten + self._middle for sign in (-1, 1))
         return max(west, self._middle - 180), min(east, self._middle + 180), max(y - half_y, -90), min(y + half_y, 90)

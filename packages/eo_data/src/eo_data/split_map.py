@@ -88,6 +88,13 @@ class Footprints:
             tuple((top // size, left // size) for _, top, left, _ in flat),
         )
 
+    def by_scene(self) -> dict[str, list[int]]:
+        """The numbers of each scene's footprints."""
+        numbers: dict[str, list[int]] = {}
+        for number, id_ in enumerate(self.scene):
+            numbers.setdefault(id_, []).append(number)
+        return numbers
+
 
 def split_map(manifest: Manifest, footprints: Footprints) -> bytes:
     """A PNG: the map with a graticule and a legend, close-ups where chips are too small to see, lists without CRS."""
@@ -105,7 +112,7 @@ def split_map(manifest: Manifest, footprints: Footprints) -> bytes:
     picture = Picture(_WIDTH, height)
     _header(picture, manifest)
     if mapped:
-        _draw_map(picture, frame, places, footprints.colors, small=small)
+        _draw_map(picture, frame, places, footprints, small=small)
     if scenes:
         _draw_close_ups(picture, footprints, scenes, map_bottom)
     if bars:
@@ -132,36 +139,39 @@ def _header(picture: Picture, manifest: Manifest) -> None:
         x += picture.text((x, 96), name, 22) + 44
 
 
-def _draw_map(picture: Picture, frame: MapFrame, places: NDArray[Any], colors: Sequence[str], *, small: bool) -> None:
+def _draw_map(picture: Picture, frame: MapFrame, places: NDArray[Any], footprints: Footprints, *, small: bool) -> None:
+    """The chips; where they are too small to see, a dot per scene in the colours of its chips."""
     frame.draw_background(picture)
-    for corners, color in zip(places, colors, strict=True):
-        if small and color != LEFT_OUT:
-            picture.dot(corners.mean(axis=0), 6.5, color)
-        elif not small:
+    if small:
+        for numbers in footprints.by_scene().values():
+            colors = Counter(footprints.colors[k] for k in numbers if footprints.colors[k] != LEFT_OUT)
+            shares = {color: colors[color] for color in COLORS.values() if colors[color]} or {LEFT_OUT: 1}
+            picture.pie(places[numbers].mean(axis=(0, 1)), 9.0 if len(shares) > 1 else 6.5, shares)
+    else:
+        for corners, color in zip(places, footprints.colors, strict=True):
             picture.polygon(corners, color)
     frame.draw_border(picture)
 
 
-def _worth_a_close_up(footprints: Footprints) -> list[str]:
-    """Scenes of many chips, those on most sides first."""
-    colors: dict[str, Counter[str]] = {}
-    for id_, color in zip(footprints.scene, footprints.colors, strict=True):
-        colors.setdefault(id_, Counter())[color] += 1
-    many = [id_ for id_, found in colors.items() if found.total() >= 4]
-    return sorted(many, key=lambda id_: (-len(set(colors[id_]) - {LEFT_OUT}), -colors[id_].total(), id_))[:_CLOSE_UPS]
+def _worth_a_close_up(footprints: Footprints) -> list[list[int]]:
+    """Numbers of the footprints of scenes with many, those on most sides first."""
+
+    def sides(numbers: list[int]) -> int:
+        return len({footprints.colors[k] for k in numbers} - {LEFT_OUT})
+
+    many = [numbers for numbers in footprints.by_scene().values() if len(numbers) >= 4]
+    return sorted(many, key=lambda numbers: (-sides(numbers), -len(numbers)))[:_CLOSE_UPS]
 
 
-def _draw_close_ups(picture: Picture, footprints: Footprints, scenes: Sequence[str], top: float) -> None:
+def _draw_close_ups(picture: Picture, footprints: Footprints, scenes: Sequence[list[int]], top: float) -> None:
     step, side = (_WIDTH - 2 * _MARGIN) / _CLOSE_UPS, 240.0
-    for number, id_ in enumerate(scenes):
-        left = _MARGIN + number * step
-        chosen = [k for k, scene in enumerate(footprints.scene) if scene == id_]
-        most = max(max(footprints.rows[k]) for k in chosen) + 1
-        cell = side / most
+    for number, chosen in enumerate(scenes):
+        left, id_ = _MARGIN + number * step, footprints.scene[chosen[0]]
+        cell = side / (max(max(footprints.rows[k]) for k in chosen) + 1)
+        gap = min(2.0, cell / 8)
         for k in chosen:
             row, column = footprints.rows[k]
             x, y = left + column * cell, top + row * cell
-            gap = min(2.0, cell / 8)
             picture.rectangle((x, y, x + cell - gap, y + cell - gap), footprints.colors[k])
         name = id_ if len(id_) <= 26 else f"{id_[:12]}…{id_[-12:]}"
         picture.text((left, top + side + 10), name, 18, color=PALE)
