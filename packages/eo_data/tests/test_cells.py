@@ -59,8 +59,12 @@ def test_every_point_of_an_area_lies_in_a_cell_that_is_named(
 def test_no_cell_far_from_an_area_is_named(longitude: float, latitude: float) -> None:
     assume(abs(abs(latitude) - 60) > 0.1)  # there the cells of both grids are named
     area = at(longitude, latitude, utm(longitude, latitude))
-    near = {cell_at(*point, SIDE) for point in inside(area.pad(1), 200)}
-    assert named(area) <= near
+    height, width = area.pad(1).shape
+    along = np.linspace(0, 1, 150)
+    zero, one = np.zeros_like(along), np.ones_like(along)
+    columns, rows = np.concatenate([along, along, zero, one]), np.concatenate([zero, one, along, along])
+    border = zip(*project(area.pad(1), columns * width, rows * height), strict=True)
+    assert named(area) <= {cell_at(*point, SIDE) for point in border}  # it is smaller than a cell
 
 
 @given(longitude=longitudes, latitude=latitudes)

@@ -6,7 +6,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-import shapely
+import shapely  # type: ignore[import-untyped]
 from affine import Affine
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
@@ -39,18 +39,19 @@ def chips(grid: GeoBox, rule: SplitRule = RULE) -> list[tuple[GeoBox, Placement 
 def outlines(grids: list[GeoBox], longitude: float, latitude: float) -> NDArray[np.object_]:
     """The chips as polygons in metres on a plane that is true around a place, to some parts in a million."""
     plane = f"+proj=laea +lon_0={longitude} +lat_0={latitude} +ellps=WGS84"
+    to_plane = {crs: Transformer.from_crs(crs, plane, always_xy=True) for crs in {str(grid.crs) for grid in grids}}
     polygons = []
     for grid in grids:
         height, width = grid.shape
         columns, rows = np.array([0, width, width, 0]), np.array([0, 0, height, height])
         place = grid.affine
         x, y = place.a * columns + place.c, place.e * rows + place.f
-        corners = Transformer.from_crs(str(grid.crs), plane, always_xy=True).transform(x, y)
+        corners = to_plane[str(grid.crs)].transform(x, y)
         polygons.append(shapely.Polygon(np.stack(corners, axis=1)))
     return np.array(polygons, dtype=object)
 
 
-def least_distance(grids: list[GeoBox], *, to_another_side: bool = True) -> tuple[float, float, int]:
+def least_distance(grids: list[GeoBox]) -> tuple[float, float, int]:
     """Least distance of chips of different sides, the least side of a chip, both metres, and how many were kept."""
     placed = [(one, placement) for grid in grids for one, placement in chips(grid) if placement is not None]
     x, y = grids[0].extent.centroid.coords[0]
@@ -86,9 +87,9 @@ def test_scenes_of_one_place_on_other_dates_and_grids_never_bring_sides_near(
 ) -> None:
     rng = np.random.default_rng(int(abs(longitude) * 100 + abs(latitude)))
     offsets = rng.uniform(-1500, 1500, (3, 2))
-    scenes = [scene(longitude, latitude, crs, pixels=700, offset=tuple(o)) for crs in grids for o in offsets]
+    scenes = [scene(longitude, latitude, crs, pixels=512, offset=tuple(o)) for crs in grids for o in offsets]
     least, one_chip, number = least_distance(scenes)
-    assert number > 200
+    assert number > 100
     assert least >= one_chip
 
 
@@ -128,15 +129,12 @@ def test_a_chip_has_its_side_whichever_scenes_came_before() -> None:
 @pytest.mark.parametrize(("latitude", "step"), [(0.0, 2e-3), (45.0, 4e-4), (59.9, 4e-4), (75.0, 4e-4), (89.0, 4e-4)])
 def test_on_a_grid_of_degrees_sides_are_a_chips_width_and_height_apart(latitude: float, step: float) -> None:
     rule = SplitRule(salt="degrees", cell=20000)
-    grid = GeoBox((1500, 1500), Affine(step, 0, 20, 0, -step, latitude + 750 * step), "EPSG:4326")
+    grid = GeoBox((1024, 1024), Affine(step, 0, 20, 0, -step, latitude + 512 * step), "EPSG:4326")
     placed = [(one, placement) for one, placement in chips(grid, rule) if placement is not None]
     if latitude < 89:
         assert len({placement.split for _, placement in placed}) > 1
-    for (one, first), (other, second) in combinations(placed, 2):
-        if first.split == second.split:
-            continue
-        apart = [
-            max(one.boundingbox[k] - other.boundingbox[k + 2], other.boundingbox[k] - one.boundingbox[k + 2])
-            for k in (0, 1)
-        ]
-        assert max(apart) >= SIZE * step * (1 - 1e-9)  # in columns or in rows, a whole chip lies between
+    boxes = np.array([tuple(one.boundingbox) for one, _ in placed]).reshape(-1, 4)
+    sides = np.array([placement.split for _, placement in placed])
+    gaps = [boxes[:, None, k] - boxes[None, :, k + 2] for k in (0, 1)]
+    apart = np.max([np.maximum(gap, gap.T) for gap in gaps], axis=0)[sides[:, None] != sides[None]]
+    assert (apart >= SIZE * step * (1 - 1e-9)).all()  # in columns or in rows, a whole chip lies between

@@ -146,7 +146,8 @@ def cut_part(part: Part) -> CutPart:
 
 def _cut(part: Part, scene: Scene, image: ImageRaster, label: LabelRaster) -> CutPart:
     data, size = part.data, part.data.chip.size
-    places, left_out = _places(part, scene, image)
+    geobox = image.geobox
+    places, left_out = _places(part, scene, geobox, image.shape[1])
     images = np.zeros((len(places), len(data.inputs), size, size), dtype=np.int16)
     labels = np.full((len(places), size, size), IGNORE, dtype=np.uint8)
     _fill(part, image, label, places, images, labels)
@@ -160,7 +161,7 @@ def _cut(part: Part, scene: Scene, image: ImageRaster, label: LabelRaster) -> Cu
             continue
         index = len(chips)  # what was left out makes room for what follows
         images[index], labels[index] = images[slot], labels[slot]
-        longitude, latitude = _centre(image, top, left, size)
+        longitude, latitude = _centre(geobox, top, left, size)
         chips.append(
             ChipRecord(
                 scene=scene.id,
@@ -185,16 +186,16 @@ def _cut(part: Part, scene: Scene, image: ImageRaster, label: LabelRaster) -> Cu
 
 
 def _places(
-    part: Part, scene: Scene, image: ImageRaster
+    part: Part, scene: Scene, geobox: GeoBox | None, width: int
 ) -> tuple[dict[tuple[int, int], Placement], list[tuple[int, int, str]]]:
     """Side and cell of each chip of a part by its top and left, and those too near to another side."""
     rule, size = part.data.split, part.data.chip.size
-    geobox, properties = image.geobox, scene.properties
+    properties = scene.properties
     whole = place_scene(rule, scene.id, properties.get(PLACE), properties.get(SOURCE_SPLIT)) if geobox is None else None
     places: dict[tuple[int, int], Placement] = {}
     left_out: list[tuple[int, int, str]] = []
     for top in range(part.top, part.bottom, size):
-        for left in range(0, image.shape[1], size):
+        for left in range(0, width, size):
             placement = whole
             if geobox is not None:
                 placement = place_chip(rule, chip_grid(geobox, top, left, size), margin=size // 2)
@@ -245,10 +246,10 @@ def chip_grid(geobox: GeoBox, top: int, left: int, size: int) -> GeoBox:
     return geobox[top : min(top + size, geobox.shape[0]), left : min(left + size, geobox.shape[1])]
 
 
-def _centre(image: ImageRaster, top: int, left: int, size: int) -> tuple[float, float] | tuple[None, None]:
-    if image.geobox is None:
+def _centre(geobox: GeoBox | None, top: int, left: int, size: int) -> tuple[float, float] | tuple[None, None]:
+    if geobox is None:
         return None, None
-    chip = chip_grid(image.geobox, top, left, size)
+    chip = chip_grid(geobox, top, left, size)
     longitude, latitude = project(chip, np.array([chip.shape[1] / 2]), np.array([chip.shape[0] / 2]))
     return round(float(longitude[0]), 6), round(float(latitude[0]), 6)
 
