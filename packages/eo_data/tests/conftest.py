@@ -13,8 +13,10 @@ import pytest
 import rasterio
 from affine import Affine
 from numpy.typing import NDArray
+from pyproj import Transformer
 from rasterio.errors import NotGeoreferencedWarning
 
+from eo_data.cells import centre_of_cell
 from eo_data.store import Store
 from eo_data.usecase import UseCase
 
@@ -77,6 +79,14 @@ def write_tiff(
     return path
 
 
+def lonely_origin(number: int, size: int = 128) -> tuple[float, float]:
+    """The upper left corner, in EPSG:32630, of a scene in the middle of a cell of its own, 40 km from the next."""
+    there = Transformer.from_crs("EPSG:32630", "EPSG:4326", always_xy=True)
+    place = there.transform(300_000.0 + 40_000 * (number % 10), 4_000_000.0 + 60_000 * (number // 10))
+    x, y = there.transform(*centre_of_cell(*place, 5120.0), direction="INVERSE")
+    return round(x / 10 - size // 2) * 10.0, round(y / 10 + size // 2) * 10.0
+
+
 def water_scene(seed: int, size: int = 128, bands: int = 13) -> tuple[NDArray[np.uint16], NDArray[np.uint8]]:
     """A scene of two halves, dark water and bright land, with noise; its label."""
     rng = np.random.default_rng(seed)
@@ -89,13 +99,13 @@ def water_scene(seed: int, size: int = 128, bands: int = 13) -> tuple[NDArray[np
 
 @pytest.fixture
 def make_folder(tmp_path: Path) -> Callable[[int], Path]:
-    """Make a folder of labelled scenes that lie far apart, so that they fall on all sides."""
+    """Make a folder of labelled scenes, each in a cell of its own, so that they fall on all sides."""
 
     def make(count: int, name: str = "pairs") -> Path:
         root = tmp_path / name
         for k in range(count):
             pixels, label = water_scene(k)
-            origin = (300_000.0 + 40_000 * (k % 10), 4_000_000.0 + 60_000 * (k // 10))
+            origin = lonely_origin(k)
             write_tiff(root / "images" / f"s{k:02d}.tif", pixels, origin=origin, names=S2_BANDS, nodata=0)
             write_tiff(root / "labels" / f"s{k:02d}.tif", label[None], origin=origin, nodata=255)
         return root

@@ -11,14 +11,15 @@ import pytest
 import yaml
 from numpy.typing import NDArray
 
-from eo_data.chips import chip, select_scenes
+from eo_data.chips import chip
 from eo_data.dataset import Dataset, model_input
 from eo_data.errors import DataRefused, UsageError
 from eo_data.scene import Scene, list_scenes
+from eo_data.selection import select_scenes
 from eo_data.store import Store
 from eo_data.usecase import SPLITS, UseCase
 
-from .conftest import ROOT, S2_BANDS, water_scene, write_tiff
+from .conftest import ROOT, S2_BANDS, lonely_origin, water_scene, write_tiff
 from .verdicts_by_hand import accept
 
 MakeFolder = Callable[[int], Path]
@@ -39,7 +40,7 @@ def write_pair(
 ) -> None:  # fmt: skip
     """A scene of its own cell; cells are 40 km apart."""
     own_pixels, own_label = water_scene(1000 * seed + number, size=40)
-    origin = (300_000.0 + 40_000 * (number % 10), 4_000_000.0 + 60_000 * (number // 10))
+    origin = lonely_origin(number, size=40)
     name = f"s{number:02d}.tif"
     image = own_pixels if pixels is None else pixels
     write_tiff(root / "images" / name, image, names=S2_BANDS, origin=origin, **{"nodata": 0, **how})

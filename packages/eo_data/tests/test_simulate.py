@@ -360,17 +360,18 @@ def test_every_side_of_a_split_has_eight_cells_with_water(default_set: Path) -> 
     assert min(sides[side] for side in SHARES) >= 8, sides
 
 
-def cell_of(grid: GeoBox) -> tuple[int, int]:
-    """The one cell that holds all corners of a grid."""
-    to_cells = Transformer.from_crs(str(grid.crs), "EPSG:6933", always_xy=True)
-    box = grid.boundingbox
-    xs, ys = to_cells.transform([box.left, box.right, box.right, box.left], [box.top, box.top, box.bottom, box.bottom])
-    corners = {(int(x // 5120), int(y // 5120)) for x, y in zip(xs, ys, strict=True)}
-    assert len(corners) == 1
-    return corners.pop()
+def cell_of(grid: GeoBox) -> tuple[str, int, int]:
+    """The one cell that holds a grid, widened by half its size: sides are at least a scene apart."""
+    box = grid.pad(64, 64).boundingbox
+    corners = [box.left, box.right, box.right, box.left], [box.top, box.top, box.bottom, box.bottom]
+    latitudes = Transformer.from_crs(str(grid.crs), "EPSG:4326", always_xy=True).transform(*corners)[1]
+    (crs,) = {"EPSG:6931" if latitude > 60 else "EPSG:6933" for latitude in latitudes}
+    xs, ys = Transformer.from_crs(str(grid.crs), crs, always_xy=True).transform(*corners)
+    (cell,) = {(crs, int(x // 5120), int(y // 5120)) for x, y in zip(xs, ys, strict=True)}
+    return cell
 
 
-def side_of(cell: tuple[int, int], salt: str) -> str:
+def side_of(cell: tuple[str, int, int], salt: str) -> str:
     number = int(hashlib.blake2b(f"{salt}:{cell}".encode(), digest_size=4).hexdigest(), 16) / 2**32
     bounds = np.cumsum(list(SHARES.values()))
     return list(SHARES)[int(np.searchsorted(bounds, number, side="right"))]

@@ -39,7 +39,11 @@ def _parser() -> StepParser:
     chosen.add_argument("--all", action="store_true", help="every scene of the store")
     chosen.add_argument("--ids", nargs="+", metavar="ID", help="these scenes")
     step = add_step(steps, "chip", "cut accepted scenes into a dataset", _chip)
-    step.add_argument("--verdicts", required=True, metavar="URI", help="verdicts of the newest batch")
+    chosen = step.add_mutually_exclusive_group(required=True)
+    chosen.add_argument("--verdicts", metavar="URI", help="every accepted scene, as of this newest batch's verdicts")
+    chosen.add_argument("--all", action="store_true", help="every accepted scene; simulated only without others")
+    chosen.add_argument("--ids", nargs="+", metavar="ID", help="these scenes")
+    step.add_argument("--dask", metavar="ADDRESS", help="work on this Dask cluster, such as tcp://HOST:8786, or local")
     return parser
 
 
@@ -107,4 +111,10 @@ def _chip(arguments: argparse.Namespace) -> dict[str, Any]:
     from eo_data.store import Store
     from eo_data.usecase import UseCase
 
-    return chip(Store(arguments.store), UseCase.load(arguments.usecase), arguments.verdicts)
+    return chip(
+        Store(arguments.store),
+        UseCase.load(arguments.usecase),
+        arguments.verdicts,
+        ids=arguments.ids or (),
+        dask=arguments.dask,
+    )

@@ -3,10 +3,12 @@
 ```
 datasets/<digest>/manifest.json          what it was made from, and a record per chip
 datasets/<digest>/statistics.json        per-band mean and std, class counts: training split only
-datasets/<digest>/chips/<scene>.images.npy   int16 [n, bands, size, size], reflectance x 10000, 0 without data
-datasets/<digest>/chips/<scene>.labels.npy   uint8 [n, size, size], class index, 255 not scored
-datasets/<digest>/card.md                the same for people
+datasets/<digest>/chips/<scene>.<part>.images.npy   int16 [n, bands, size, size], reflectance x 10000
+datasets/<digest>/chips/<scene>.<part>.labels.npy   uint8 [n, size, size], class index, 255 not scored
+datasets/<digest>/card.md, map.png       the same for people
 ```
+
+A pixel without data is 0 in every band, and no pixel with data is: a black one has 1 in its first band.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ class ChipRecord(_Record):
 
     Attributes:
         scene: Id of the scene that it was cut from.
-        shard: Name of the scene's two files under `chips/`.
+        shard: Name of its two files under `chips/`.
         index: Its place in them.
         top: Its first row in the scene, pixels.
         left: Its first column in the scene, pixels.
@@ -41,6 +43,8 @@ class ChipRecord(_Record):
         cell: The geographic cell (or, without a CRS, the place) that it lies in.
         valid_fraction: Share of pixels with data in every band and a label that is scored.
         class_counts: Scored pixels per class.
+        longitude: Of its centre, degrees east; None without a CRS.
+        latitude: Of its centre, degrees north.
     """
 
     scene: str
@@ -52,6 +56,8 @@ class ChipRecord(_Record):
     cell: str
     valid_fraction: float
     class_counts: tuple[int, ...]
+    longitude: float | None = None
+    latitude: float | None = None
 
 
 class SceneRecord(_Record):

@@ -20,10 +20,13 @@ def dataset_card(manifest: Manifest, statistics: Statistics, usecase: UseCase) -
         counts = [sum(chip.class_counts[k] for chip in chips) for k in range(len(manifest.classes))]
         cells = len({chip.cell for chip in chips})
         lines.append(f"| {split} | {len(chips)} | {cells} | " + " | ".join(f"{n:,}" for n in counts) + " |")
-    lines += ["", "| band | mean | std |", "|---|---:|---:|"]
+    lines += ["", "![Where the chips of each split lie](map.png)", ""]
+    lines += ["| band | mean | std |", "|---|---:|---:|"]
     for band, mean, std in zip(manifest.bands, statistics.mean, statistics.std, strict=True):
         lines.append(f"| {band} | {mean:.1f} | {std:.1f} |")
     lines += ["", "Mean and standard deviation are of the training split, reflectance x 10000.", ""]
+    if any(chip.longitude is not None for chip in manifest.chips):
+        lines.append("- Chips of different splits lie at least one chip apart on the ground.")
     lines += [f"- {count} chips left out: {reason}." for reason, count in manifest.dropped.items()]
     for name, shares in usecase.data.split.lists.items():
         if not isinstance(shares, str):

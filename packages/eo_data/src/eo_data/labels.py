@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from rasterio.errors import RasterioError
+from rasterio.windows import Window
 
 from eo_data.errors import DataRefused
 from eo_data.rasters import mask_reader, open_tiff
@@ -97,26 +100,64 @@ def _counted(values: NDArray[Any]) -> list[tuple[int | float, int]]:
     return list(zip(distinct.tolist(), found.tolist(), strict=True))
 
 
-def read_label(source: str, data: DataSection, where: str) -> NDArray[np.uint8]:
-    """A label file as class indexes `[H, W]`, uint8, 255 where it is not scored.
+@dataclass(frozen=True)
+class LabelRaster:
+    """An open label, read window by window.
+
+    Attributes:
+        where: What it is called in messages.
+        shape: Height and width, pixels.
+        data: The use case's data section.
+    """
+
+    where: str
+    shape: tuple[int, int]
+    data: DataSection
+    _source: Any
+
+    def read(self, top: int, left: int, height: int, width: int) -> NDArray[np.uint8]:
+        """A window's class indexes `[h, w]`, 255 where it is not scored.
+
+        Raises:
+            DataRefused: If it cannot be decoded or holds a value that stands for no class.
+        """
+        window = Window(left, top, width, height)
+        try:
+            values = self._source.read(1, window=window)
+            mask = mask_reader(self._source, (1,))
+            hidden = None if mask is None else mask(window=window) == 0
+        except RasterioError as error:
+            raise DataRefused(
+                "the label cannot be decoded: the file is truncated or damaged",
+                where=self.where,
+                fix="Fetch it again",
+            ) from error
+        try:
+            return class_indexes(values, self.data, self._source.nodata, hidden)
+        except DataRefused as error:
+            raise DataRefused(error.what, where=self.where, fix=error.fix) from error
+
+
+@contextmanager
+def open_label(source: str, data: DataSection, where: str) -> Iterator[LabelRaster]:
+    """Open a label file.
 
     Raises:
-        DataRefused: If it is no readable one-band GeoTIFF or holds a value that stands for no class.
+        DataRefused: If it is no readable one-band GeoTIFF.
     """
     with open_tiff(source, where) as dataset:
         if dataset.count != 1:
             raise DataRefused(
                 f"a label has one band, this one has {dataset.count}", where=where, fix="Keep the classes"
             )
-        try:
-            values = dataset.read(1)
-            mask = mask_reader(dataset, (1,))
-            hidden = None if mask is None else mask() == 0
-        except RasterioError as error:
-            raise DataRefused(
-                "the label cannot be decoded: the file is truncated or damaged", where=where, fix="Fetch it again"
-            ) from error
-        try:
-            return class_indexes(values, data, dataset.nodata, hidden)
-        except DataRefused as error:
-            raise DataRefused(error.what, where=where, fix=error.fix) from error
+        yield LabelRaster(where, (dataset.height, dataset.width), data, dataset)
+
+
+def read_label(source: str, data: DataSection, where: str) -> NDArray[np.uint8]:
+    """A label file as class indexes `[H, W]`, uint8, 255 where it is not scored.
+
+    Raises:
+        DataRefused: If it is no readable one-band GeoTIFF or holds a value that stands for no class.
+    """
+    with open_label(source, data, where) as label:
+        return label.read(0, 0, *label.shape)

@@ -58,6 +58,12 @@ class ImageRaster:
         """Its grid; None where it has no CRS."""
         return geobox_of(self._source)
 
+    @property
+    def blocks(self) -> tuple[int, int]:
+        """Height and width of the blocks that its file is decoded by, pixels."""
+        height, width = self._source.block_shapes[self.indexes[0] - 1]
+        return int(height), int(width)
+
     def read(self, top: int, left: int, height: int, width: int) -> tuple[Pixels, Valid]:
         """A window's reflectance x 10000 `[bands, h, w]` (float32) and where all bands have data `[h, w]`.
 

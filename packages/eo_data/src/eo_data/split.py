@@ -1,6 +1,8 @@
 """The split (design 4.2): which side a place is on, a pure function of the place and the use case's salt.
 
-What else is present never enters, so a place keeps its side as data grows.
+What else is present never enters, so a place keeps its side as data grows. Around each side lies a buffer: a chip
+that comes within half a chip of another side's cell belongs to none, so that two chips of different sides lie at
+least one chip apart, whichever scenes, dates and grids they come from.
 """
 
 from __future__ import annotations
@@ -8,27 +10,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
+from eo_data.cells import cell_at, cells_under, project
 from eo_data.errors import DataRefused
 from eo_data.usecase import SPLITS, Split, SplitRule
-
-if TYPE_CHECKING:
-    from pyproj import Transformer
-
-EQUAL_AREA: Final = "EPSG:6933"
-"""NSIDC EASE-Grid 2.0 Global: cells of one size everywhere, and one grid for every UTM zone."""
-
-_HALF_WAY: Final = 17_367_530.45
-"""EPSG:6933's x of 180 degrees east, metres."""
-
-_FARTHEST: Final = 7_324_184.57
-"""EPSG:6933's y of 86 degrees north, metres."""
 
 
 @dataclass(frozen=True)
@@ -54,47 +42,33 @@ def side(rule: SplitRule, place: str, shares: Mapping[Split, float] | None = Non
     return chosen
 
 
-def place_chip(rule: SplitRule, chip: GeoBox) -> Placement | None:
-    """The side and cell of a chip with a CRS; None where its cells lie on different sides.
+def place_chip(rule: SplitRule, chip: GeoBox, margin: int | None = None) -> Placement | None:
+    """The side and cell of a chip with a CRS; None where another side's cell is within half a chip of it.
 
-    The cell is that of its centre. A chip that touches cells of two sides belongs to neither: it would carry
-    a place from one to the other.
+    The cell is that of its centre. The sides are those of every cell that its footprint touches, widened in its
+    own grid by half its height and width. Footprints of two sides, so widened, share no point: hence the chips
+    are half of the one and half of the other apart. A pixel more than the half makes up for the straight pieces
+    by which the outline is followed on another grid.
+
+    Args:
+        rule: The use case's.
+        chip: The chip's grid.
+        margin: Half a whole chip, pixels, where this one is cut off by the scene's edge.
 
     Raises:
-        DataRefused: If its place cannot be projected, or lies beyond 86 degrees of latitude.
+        DataRefused: If its centre cannot be projected, or is no place on Earth.
     """
     height, width = chip.shape
-    corners = project(chip, np.array([0, width, 0, width]), np.array([0, 0, height, height]))
-    # Enough points that no cell under the chip is stepped over; across the 180th meridian x starts anew.
-    across, down = np.ptp((corners[0] - corners[0][0] + _HALF_WAY) % (2 * _HALF_WAY)), np.ptp(corners[1])
-    steps = int(np.ceil(max(across, down) / rule.cell)) + 2
-    sides: set[Split] = set()
-    for count in (min(steps, 9), steps):  # what spans many cells shows two sides at once
-        columns, rows = np.meshgrid(np.linspace(0, width, count), np.linspace(0, height, count))
-        sides |= {side(rule, cell) for cell in _cells(rule, project(chip, columns.ravel(), rows.ravel()))}
-        if len(sides) > 1:
-            return None
-    (centre,) = _cells(rule, project(chip, np.array([width / 2]), np.array([height / 2])))
-    return Placement(sides.pop(), centre)
-
-
-def project(grid: GeoBox, columns: NDArray[Any], rows: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Pixel positions of a grid on the global equal-area grid, metres.
-
-    Raises:
-        DataRefused: If they cannot be projected, or lie beyond 86 degrees of latitude.
-    """
-    place = grid.affine
-    x, y = _transformer(str(grid.crs)).transform(
-        place.a * columns + place.b * rows + place.c, place.d * columns + place.e * rows + place.f
-    )
-    if not (np.isfinite(x).all() and (np.abs(y) <= _FARTHEST).all()):
-        raise DataRefused(
-            "this grid does not lie between 86 degrees south and north",
-            where=" ".join(str(grid.crs).split())[:40],
-            fix="Check the CRS and the transform",
-        )
-    return x, y
+    longitude, latitude = project(chip, np.array([width / 2]), np.array([height / 2]))
+    cell = cell_at(float(longitude[0]), float(latitude[0]), rule.cell)
+    split = side(rule, cell)
+    if rule.fractions.get(split, 0.0) == 1.0:  # there is no other side
+        return Placement(split, cell)
+    across, down = (-(-length // 2) if margin is None else margin for length in (width, height))
+    touched = cells_under(chip.pad(across + 1, down + 1), rule.cell)
+    if touched is None or any(side(rule, other) != split for other in touched):
+        return None
+    return Placement(split, cell)
 
 
 def place_scene(rule: SplitRule, scene_id: str, place: str | None, source_split: str | None) -> Placement:
@@ -118,23 +92,3 @@ def place_scene(rule: SplitRule, scene_id: str, place: str | None, source_split:
         where=scene_id,
         fix="Give the raster a CRS, the item a terraloop:place, or the folder a list such as train.csv",
     )
-
-
-def _cells(rule: SplitRule, points: tuple[NDArray[Any], NDArray[Any]]) -> set[str]:
-    numbers = np.unique(np.floor(np.stack(points) / rule.cell).astype(np.int64), axis=1)
-    return {f"{rule.cell:g}m/{x}/{y}" for x, y in numbers.T.tolist()}
-
-
-@lru_cache(maxsize=64)
-def _transformer(crs: str) -> Transformer:
-    from pyproj import Transformer
-    from pyproj.exceptions import ProjError
-
-    try:
-        return Transformer.from_crs(crs, EQUAL_AREA, always_xy=True)
-    except ProjError as error:
-        raise DataRefused(
-            "this CRS has no place on Earth",
-            where=" ".join(crs.split())[:40],
-            fix="Give it a geographic or projected one",
-        ) from error

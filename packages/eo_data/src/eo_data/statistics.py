@@ -10,7 +10,10 @@ from eo_data.errors import DataRefused
 
 
 class RunningStatistics:
-    """Mean and standard deviation per band over pixels with data, and scored pixels per class, in float64.
+    """Mean and standard deviation per band over pixels with data, and scored pixels per class.
+
+    Sums of int16 values and of their squares are kept as whole numbers: nothing is rounded before the end, and
+    the order of chips and parts cannot matter.
 
     Args:
         bands: How many bands.
@@ -18,19 +21,22 @@ class RunningStatistics:
     """
 
     def __init__(self, bands: int, classes: int) -> None:
-        self._sum = np.zeros(bands)
-        self._squares = np.zeros(bands)
+        self._sums = [0] * bands
+        self._squares = [0] * bands
         self._pixels = 0
-        self._classes = np.zeros(classes, dtype=np.int64)
+        self._classes = [0] * classes
 
     def update(self, image: NDArray[np.int16], label: NDArray[np.uint8]) -> None:
-        """Add a chip: image `[bands, H, W]`, label `[H, W]`."""
-        pixels, valid = model_input(image)
-        values = pixels[:, valid].astype(np.float64)
-        self._sum += values.sum(axis=1)
-        self._squares += np.square(values).sum(axis=1)
-        self._pixels += values.shape[1]
-        self._classes += np.array([(label == k).sum() for k in range(len(self._classes))])
+        """Add a chip: image `[bands, H, W]`, at most 2^23 pixels; label `[H, W]`."""
+        _, valid = model_input(image)
+        values = image[:, valid].astype(np.float64)  # its sums are whole numbers below 2^53: exact
+        sums, squares = values.sum(axis=1), np.einsum("bn,bn->b", values, values)
+        counts = [int((label == k).sum()) for k in range(len(self._classes))]
+        self._add([int(v) for v in sums], [int(v) for v in squares], values.shape[1], counts)
+
+    def merge(self, other: RunningStatistics) -> None:
+        """Add what another has gathered."""
+        self._add(other._sums, other._squares, other._pixels, other._classes)
 
     def result(self) -> Statistics:
         """The statistics so far.
@@ -38,14 +44,22 @@ class RunningStatistics:
         Raises:
             DataRefused: If no pixel had data.
         """
-        if not self._pixels:
+        number = self._pixels
+        if not number:
             raise DataRefused("the training split has no pixel with data", where="dataset", fix="Bring other scenes")
-        mean = self._sum / self._pixels
-        variance = np.maximum(self._squares / self._pixels - np.square(mean), 0)
+        variances = [
+            (number * square - total**2) / number**2 for total, square in zip(self._sums, self._squares, strict=True)
+        ]
         return Statistics(
-            mean=tuple(float(value) for value in mean.round(4)),
+            mean=tuple(round(total / number, 4) for total in self._sums),
             # A constant band carries nothing; 1 keeps the normalisation finite.
-            std=tuple(float(value) for value in np.maximum(np.sqrt(variance), 1.0).round(4)),
-            pixels=self._pixels,
-            class_counts=tuple(int(count) for count in self._classes),
+            std=tuple(round(max(float(np.sqrt(variance)), 1.0), 4) for variance in variances),
+            pixels=number,
+            class_counts=tuple(self._classes),
         )
+
+    def _add(self, sums: list[int], squares: list[int], pixels: int, classes: list[int]) -> None:
+        self._sums = [own + more for own, more in zip(self._sums, sums, strict=True)]
+        self._squares = [own + more for own, more in zip(self._squares, squares, strict=True)]
+        self._pixels += pixels
+        self._classes = [own + more for own, more in zip(self._classes, classes, strict=True)]

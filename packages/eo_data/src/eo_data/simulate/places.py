@@ -1,7 +1,7 @@
 """Where simulated scenes lie: a world-wide lattice of slots on land, one scene in each, never overlapping.
 
-A scene's centre is put on the centre of a cell of the global equal-area grid that the split is made of: a chip
-that touches cells of two sides is left out of datasets, and so a small scene lies in one cell as a whole.
+A scene's centre is put on the centre of a cell of the equal-area grids that the split is made of: a chip within
+half a chip of another side is left out of datasets, and so a small scene lies in one cell with room around it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from odc.geo.geobox import GeoBox
 from pyproj import Transformer
 from rasterio.transform import Affine
 
+from eo_data.cells import centre_of_cell
 from eo_data.errors import UsageError
 
 PIXEL: Final = 10.0
@@ -26,8 +27,6 @@ MAX_SIZE: Final = 10980
 
 CELL: Final = 5120.0
 """Side of a cell of the equal-area grid, metres; the default of a use case's `data.split.cell`."""
-
-EQUAL_AREA: Final = "EPSG:6933"
 
 _STEP: Final = 1.2  # degrees of latitude between slots: 133 km
 _SLOT_METRES: Final = 132_000.0
@@ -89,12 +88,10 @@ def place(number: int, size: int, seed: int) -> Place:
 
 def _snapped(longitude: float, latitude: float, size: int) -> Place:
     """The scene around the centre of the cell that a point lies in."""
-    to_equal_area, to_degrees = _transformers("EPSG:4326", EQUAL_AREA)
-    x, y = to_equal_area.transform(longitude, latitude)
-    longitude, latitude = to_degrees.transform((x // CELL + 0.5) * CELL, (y // CELL + 0.5) * CELL)
+    longitude, latitude = centre_of_cell(longitude, latitude, CELL)
     zone = int((longitude + 180) // 6) + 1
     crs = f"EPSG:{32600 + zone if latitude >= 0 else 32700 + zone}"
-    east, north = _transformers("EPSG:4326", crs)[0].transform(longitude, latitude)
+    east, north = _to_utm(crs).transform(longitude, latitude)
     left = (round(east / PIXEL) - size // 2) * PIXEL
     top = (round(north / PIXEL) + size // 2) * PIXEL
     return Place(longitude, latitude, GeoBox((size, size), Affine(PIXEL, 0, left, 0, -PIXEL, top), crs))
@@ -116,9 +113,6 @@ def _slots(seed: int) -> tuple[tuple[float, float], ...]:
 
 
 @cache
-def _transformers(source: str, target: str) -> tuple[Transformer, Transformer]:
-    """There and back, longitude before latitude."""
-    return (
-        Transformer.from_crs(source, target, always_xy=True),
-        Transformer.from_crs(target, source, always_xy=True),
-    )
+def _to_utm(crs: str) -> Transformer:
+    """From longitude and latitude."""
+    return Transformer.from_crs("EPSG:4326", crs, always_xy=True)

@@ -23,7 +23,7 @@ from eo_data.simulate.scene import IGNORE, SimulatedScene, check_arguments, simu
 from eo_data.simulate.spectra import BANDS
 from eo_data.simulate.stac import SCALE, scene_item, scenes_collection
 
-SIMULATOR_FORMAT: Final = 1
+SIMULATOR_FORMAT: Final = 2
 """Raised when the same seed begins to give other files."""
 
 DEFAULT_SCENES: Final = 192
