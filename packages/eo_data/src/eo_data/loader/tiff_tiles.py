@@ -7,12 +7,11 @@ What this module does not know (JPEG, LERC, floats, 12 bits, masks) it declines,
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,10 +97,9 @@ def tile_layout(path: str) -> TileLayout | None:
         return None
 
 
-def _layout(page: tifffile.TiffPage, byteorder: str) -> TileLayout | None:
+def _layout(page: tifffile.TiffPage, byteorder: Literal["<", ">"]) -> TileLayout | None:
     samples = page.samplesperpixel
-    bits, kinds = page.bitspersample, page.sampleformat
-    kind = _TYPES.get((bits if isinstance(bits, int) else 0, int(kinds) if isinstance(kinds, int) else 0))
+    kind = _TYPES.get((page.bitspersample, int(page.sampleformat)))
     codec = _CODECS.get(int(page.compression))
     if kind is None or codec is None or int(page.predictor) not in (1, 2) or page.fillorder != 1:
         return None
@@ -110,14 +108,14 @@ def _layout(page: tifffile.TiffPage, byteorder: str) -> TileLayout | None:
     planar = samples == 1 or int(page.planarconfig) == 2
     shape = (page.imagelength, page.imagewidth)
     tile = (page.tilelength, page.tilewidth) if page.is_tiled else (min(page.rowsperstrip, shape[0]), shape[1])
-    swapped = kind[1] != "1" and (byteorder == "<") != (sys.byteorder == "little")
+    dtype = np.dtype(kind)
     layout = TileLayout(
         shape=shape,
         tile=tile,
         bands=samples,
         planar=planar,
-        dtype=np.dtype(kind),
-        swapped=swapped,
+        dtype=dtype,
+        swapped=dtype.itemsize > 1 and dtype.newbyteorder(byteorder) != dtype,
         codec=codec,
         predictor=codec != "none" and int(page.predictor) == 2,
         stripped=not page.is_tiled,
