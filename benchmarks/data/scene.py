@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any, Final
 
@@ -9,6 +10,10 @@ import numpy as np
 import rasterio
 from affine import Affine
 from numpy.typing import NDArray
+from rasterio.errors import NotGeoreferencedWarning
+from rasterio.windows import Window
+
+from eo_data.usecase import SPLITS
 
 BANDS: Final = ("blue", "green", "red", "nir", "swir1", "swir2")
 CLASSES: Final = ("water", "forest", "crops", "grass", "bare")
@@ -46,7 +51,12 @@ USECASE: Final[dict[str, Any]] = {
         ],
         "ignore_label_values": [0],
         "chip": {"size": 256, "min_valid_fraction": 0.1},
-        "split": {"salt": "benchmark"},
+        "expectations": {"crs": "any"},
+        "split": {
+            "salt": "benchmark",
+            "fractions": {"train": 0.4, "validation": 0.2, "holdout": 0.2, "test": 0.2},
+            "lists": {"train": "train", "validation": "validation", "holdout": "holdout", "test": "test"},
+        },
     },
 }
 """The use case's file: like Sentinel-2 from processing baseline 04.00 on, values are offset by 1000."""
@@ -77,12 +87,36 @@ def make_scene(folder: Path, size: int) -> tuple[Path, Path]:
         for number, name in enumerate(BANDS, start=1):
             parts = (_LEVEL[number - 1], _TERRAIN[number - 1], _COVER[number - 1])
             noise = rng.standard_normal((size, size), dtype=np.float32) * np.float32(_NOISE)
-            values = 1000 + parts[0] + parts[1] * terrain + 60 * detail + parts[2] * (fields - np.float32(2)) / 2 + noise
+            values = (
+                1000 + parts[0] + parts[1] * terrain + 60 * detail + parts[2] * (fields - np.float32(2)) / 2 + noise
+            )
             dataset.write(np.clip(np.rint(values), 1, 16000).astype(np.uint16), number)
             dataset.set_band_description(number, name)
     with rasterio.open(label, "w", **PROFILE, **shape, count=1, dtype="uint8", nodata=0) as dataset:
         dataset.write(fields + np.uint8(1), 1)
     return image, label
+
+
+def cut_quarters(image: Path, label: Path, folder: Path, unit: int) -> None:
+    """Write the quarters of a scene as scenes without CRS, one per split, their sides multiples of `unit`.
+
+    Split by a list and not by place, no chip is lost on the border of two splits.
+    """
+    for kind, path in (("images", image), ("labels", label)):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+        with rasterio.open(path) as source, warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            side = source.height // 2 // unit * unit
+            profile = {key: value for key, value in PROFILE.items() if key not in ("crs", "transform")}
+            profile |= {"width": side, "height": side, "count": source.count, "dtype": source.dtypes[0], "nodata": 0}
+            for number in range(len(SPLITS)):
+                window = Window(number % 2 * side, number // 2 * side, side, side)
+                with rasterio.open(folder / kind / f"{SPLITS[number]}.tif", "w", **profile) as target:
+                    target.write(source.read(window=window))
+                    target.descriptions = source.descriptions
+    for split in SPLITS:
+        rows = f"image,label\nimages/{split}.tif,labels/{split}.tif\n"
+        (folder / f"{split}.csv").write_text(rows, encoding="utf-8")
 
 
 def compression(path: Path) -> float:

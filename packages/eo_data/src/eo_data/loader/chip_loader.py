@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -12,10 +11,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from eo_data.errors import UsageError
+from eo_data.loader.blocks_ahead import BlockBuffers, BlocksAhead
 from eo_data.loader.chip_list import ChipList
 from eo_data.loader.minibatch_buffer import Affine, MinibatchBuffer
 from eo_data.loader.plan import DISTINCT_BLOCKS, Plan, plan_epoch
-from eo_data.loader.sources import CutAt, Readers, Source
+from eo_data.loader.sources import Source
 
 MOST_THREADS: Final = 8
 """Threads that decode, at most, where nobody says how many."""
@@ -54,7 +54,7 @@ class ChipLoader:
     The arrays of a minibatch are buffers that the next one overwrites: use them before asking for it, or say
     `copy=True`. Iterating goes on where it was left, also after `load_state_dict` in another process.
 
-    Memory: the minibatch, and as many blocks as `plan().peak_blocks` plus `ahead`.
+    Memory: the minibatch, and at most `plan().peak_blocks + ahead` blocks; `buffered_bytes` says what they take.
 
     Args:
         source: Where pixels come from: a `RasterSource` or `DatasetSource`.
@@ -99,12 +99,18 @@ class ChipLoader:
         self._source, self._chips, self._copy = source, chips, copy
         self._minibatch, self._buffer, self._distinct = minibatch, buffer, distinct_blocks
         self._weights = None if weights is None else np.array(weights, dtype=np.float64)
+        self._buffers = BlockBuffers(max(source.block_bytes(chips.blocks[block]) for block in np.unique(chips.block)))
         self._seed, self._epoch, self._delivered = seed, 0, 0
         self._plan = self._make_plan()
 
     def __len__(self) -> int:
         """How many minibatches an epoch has."""
         return len(self._plan)
+
+    @property
+    def buffered_bytes(self) -> int:
+        """Memory that blocks take, held from one epoch to the next."""
+        return self._buffers.made * self._buffers.size
 
     def plan(self) -> Plan:
         """The plan of the epoch that an iteration starts or goes on with."""
@@ -154,7 +160,9 @@ class ChipLoader:
             self._go_to(self._epoch + 1, 0)
             plan = self._plan
         buffer = MinibatchBuffer(self._minibatch, self._source.bands, self._chips.size)
-        with _Blocks(self._source, self._chips, plan, self._delivered, self._threads, self._ahead) as blocks:
+        with BlocksAhead(
+            self._source, self._chips, plan, self._delivered, self._threads, self._ahead, self._buffers
+        ) as blocks:
             for number in range(self._delivered, len(plan)):
                 if self._copy:
                     buffer = MinibatchBuffer(self._minibatch, self._source.bands, self._chips.size)
@@ -197,61 +205,6 @@ class ChipLoader:
         )
         self._tops, self._lefts = self._chips.windows(plan.chips, self._seed, self._epoch)
         return plan
-
-
-class _Blocks:
-    """The blocks that are there: read in the plan's order, some ahead of their use, gone after their last."""
-
-    def __init__(self, source: Source, chips: ChipList, plan: Plan, first: int, threads: int, ahead: int) -> None:
-        self._source, self._chips, self._ahead = source, chips, ahead
-        uses = {block: use for block, use in plan.uses.items() if use[1] >= first}
-        self._order = sorted(uses, key=lambda block: max(uses[block][0], first))
-        self._needed = [max(uses[block][0], first) for block in self._order]
-        self._last: dict[int, list[int]] = {}
-        for block, (_, last) in uses.items():
-            self._last.setdefault(last, []).append(block)
-        self._asked = 0
-        self._free: list[NDArray[np.uint8]] = []
-        self._bytes = max((source.block_bytes(chips.blocks[block]) for block in self._order), default=0)
-        self._there: dict[int, tuple[Future[CutAt], NDArray[np.uint8]]] = {}
-        self._threads = threads
-
-    def __enter__(self) -> _Blocks:
-        self._readers: Readers = self._source.readers()
-        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="chip-loader")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
-        self._there.clear()
-        self._readers.close()
-
-    def need(self, number: int) -> None:
-        """Have every block of a minibatch read or being read, and some of those that come after them."""
-        wanted = self._asked
-        while wanted < len(self._order) and self._needed[wanted] <= number:
-            wanted += 1
-        wanted = min(max(wanted, self._used_by(number) + self._ahead), len(self._order))
-        for block in self._order[self._asked : wanted]:
-            buffer = self._free.pop() if self._free else np.empty(self._bytes, dtype=np.uint8)
-            task = self._readers.prepare(self._chips.blocks[block], buffer)
-            future = self._pool.submit(task.run)
-            future.add_done_callback(lambda _, done=task.done: done())  # type: ignore[misc]
-            self._there[block] = (future, buffer)
-        self._asked = max(self._asked, wanted)
-
-    def cut(self, block: int) -> CutAt:
-        """What cuts chips from a block, as soon as it has been read."""
-        return self._there[block][0].result()
-
-    def release(self, number: int) -> None:
-        """Give up the blocks that no later minibatch uses."""
-        for block in self._last.get(number, ()):
-            self._free.append(self._there.pop(block)[1])
-
-    def _used_by(self, number: int) -> int:
-        """How many blocks of the order the minibatches up to this one use."""
-        return int(np.searchsorted(self._needed, number, side="right"))
 
 
 def _cores() -> int:

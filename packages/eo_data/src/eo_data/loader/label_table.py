@@ -33,8 +33,10 @@ class LabelTable:
             self._table[np.isin(every, definition.label_values)] = index
         if nodata is not None:
             self._table[every == nodata] = IGNORE
-        moved = np.flatnonzero(self._table != np.arange(len(self._table)))
-        self._unmoved = int(moved[0]) if len(moved) else len(self._table)  # values below it are class indexes already
+        # Mostly the index is the value, or the value less 1 with 0 for no data: a subtraction does it up to a value.
+        self._less = self._codes.type((-int(self._table[0])) % 256)
+        moved = np.flatnonzero(self._table != (np.arange(len(self._table)) - int(self._less)) % 256)
+        self._even = int(moved[0]) if len(moved) else len(self._table)
         self._complete = not (self._table == UNKNOWN).any()
 
     def look_up(self, values: NDArray[Any], target: NDArray[np.uint8]) -> None:
@@ -44,9 +46,9 @@ class LabelTable:
             DataRefused: If a value stands for no class, as `class_indexes` says it.
         """
         codes = values.view(self._codes)
-        if codes.size and int(codes.max()) < self._unmoved:
-            np.copyto(target, codes, casting="unsafe")
+        if codes.size and int(codes.max()) < self._even:
+            np.subtract(codes, self._less, out=target, dtype=self._codes, casting="unsafe")
             return
         np.take(self._table, codes, out=target, mode="clip")
-        if not self._complete and int((target == UNKNOWN).any()):
+        if not self._complete and (target == UNKNOWN).any():
             class_indexes(values, self._data, self._nodata)  # refuses, naming them

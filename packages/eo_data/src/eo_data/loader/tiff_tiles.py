@@ -174,7 +174,14 @@ class TileReader:
         """Close the file."""
         os.close(self._file)
 
-    def read(self, top: int, left: int, bands: tuple[int, ...], target: NDArray[Any]) -> None:
+    def read(
+        self,
+        top: int,
+        left: int,
+        bands: tuple[int, ...],
+        target: NDArray[Any],
+        look: Callable[[NDArray[Any]], None] | None = None,
+    ) -> None:
         """Decode a window inside the image.
 
         Args:
@@ -182,6 +189,7 @@ class TileReader:
             left: Its first column.
             bands: Which bands, from 0.
             target: Where to, `[bands, h, w]` of the layout's type.
+            look: Is shown each part of the target as soon as it is there and in the core's cache.
 
         Raises:
             DataRefused: If a tile is damaged or beyond the end of the file.
@@ -197,8 +205,12 @@ class TileReader:
                 if self._layout.planar:
                     for band, plane in zip(bands, part, strict=True):
                         self._tile(band * self._layout.tiles + number, y, inside, plane)
+                        if look is not None:
+                            look(plane)
                 else:
                     self._pixel_interleaved(number, y, inside, bands, part)
+                    if look is not None:
+                        look(part)
 
     def _tile(self, number: int, y: int, inside: tuple[slice, slice], target: NDArray[Any]) -> None:
         """One tile of one band; straight into the target where it takes the tile whole."""

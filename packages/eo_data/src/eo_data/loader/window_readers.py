@@ -114,8 +114,19 @@ class _TiledImage:
         self._nodata = _representable(raster.radiometry.nodata, raster.image.dtype)
 
     def read(self, block: Block, target: NDArray[Any]) -> Valid | None:
-        self._tiles.read(block.top, block.left, self._bands, target)
-        return _valid(target, self._nodata)
+        nodata = self._nodata
+        if nodata is None:
+            self._tiles.read(block.top, block.left, self._bands, target)
+            return None
+        missing = False
+
+        def look(part: NDArray[Any]) -> None:
+            nonlocal missing
+            if not missing:  # the least value is found many times faster than an equal one
+                missing = bool(part.min() == 0 if nodata == 0 and part.dtype.kind == "u" else (part == nodata).any())
+
+        self._tiles.read(block.top, block.left, self._bands, target, look)
+        return _valid(target, nodata) if missing else None
 
     def close(self) -> None:
         self._tiles.close()
@@ -212,7 +223,7 @@ def _representable(nodata: float | None, dtype: np.dtype[Any]) -> int | None:
 
 def _valid(pixels: NDArray[Any], nodata: int | None) -> Valid | None:
     """Where all bands of integer pixels `[bands, h, w]` have data; None for everywhere."""
-    if nodata is None or (nodata == 0 and pixels.dtype.kind == "u" and pixels.min(initial=1)):
+    if nodata is None:
         return None
     missing = pixels[0] == nodata
     for plane in pixels[1:]:
