@@ -146,6 +146,10 @@ class Dataset:
         images, labels = self._shard(chip.shard)
         return images[chip.index], labels[chip.index]
 
+    def shard(self, name: str) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
+        """All images `[n, bands, size, size]` and labels `[n, size, size]` of a shard; mapped in a store on disk."""
+        return self._shard(name)
+
     def _open_shard(self, shard: str) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
         images, labels = (self._load(f"{self._folder}/chips/{shard}.{kind}.npy") for kind in ("images", "labels"))
         return images, labels

@@ -1,0 +1,29 @@
+"""`python -m benchmarks NAME ...`: run one benchmark."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from typing import Final
+
+BENCHMARKS: Final = {"data": "loading chips, chipping and validating: eo_data beside its peers"}
+"""Name of a module here, and what it measures."""
+
+SURROUNDINGS: Final = {"GDAL_CACHEMAX": "64", "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+"""A scene smaller than GDAL's block cache would measure memcpy after one pass; threads that spin cost CPU time."""
+
+
+def main() -> int:
+    """Dispatch to a benchmark."""
+    parser = argparse.ArgumentParser(prog="nox -s bench --", description=__doc__)
+    known = "; ".join(f"{name}: {what}" for name, what in BENCHMARKS.items())
+    parser.add_argument("name", choices=list(BENCHMARKS), help=known)
+    options, rest = parser.parse_known_args()
+    os.environ.update(SURROUNDINGS)  # before GDAL and torch are loaded
+    return int(importlib.import_module(f"benchmarks.{options.name}").main(rest))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

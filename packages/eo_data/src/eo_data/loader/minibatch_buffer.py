@@ -1,0 +1,115 @@
+"""A minibatch's memory: chips go into it straight from their blocks, a band at a time while it is in cache."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eo_data.errors import UsageError
+from eo_data.loader.sources import Cut
+from eo_data.usecase import IGNORE
+
+
+@dataclass(frozen=True)
+class Affine:
+    """What a raster's pixels become, per band: pixel * gain + shift; None where that step changes nothing."""
+
+    gains: tuple[np.float32 | None, ...]
+    shifts: tuple[np.float32 | None, ...]
+
+    @classmethod
+    def per_raster(
+        cls,
+        rules: Sequence[tuple[float, float]],
+        bands: int,
+        mean: Sequence[float] | None,
+        std: Sequence[float] | None,
+    ) -> list[Affine]:
+        """One for each raster: reflectance x 10000, or (reflectance x 10000 - mean) / std in one step.
+
+        Without normalisation the steps are those of `Radiometry.reflectance`, to the last bit.
+
+        Raises:
+            UsageError: If mean and std are not one finite number per band, std above 0.
+        """
+        if (mean is None) != (std is None):
+            raise UsageError("mean and std go together", where="mean, std", fix="Give both or none")
+        means = np.zeros(bands) if mean is None else np.array(mean, dtype=np.float64)
+        stds = np.ones(bands) if std is None else np.array(std, dtype=np.float64)
+        if means.shape != (bands,) or stds.shape != (bands,):
+            raise UsageError(
+                f"{means.size} means and {stds.size} deviations for {bands} bands",
+                where="mean, std",
+                fix="One per band",
+            )
+        if not (np.isfinite(means).all() and np.isfinite(stds).all() and (stds > 0).all()):
+            raise UsageError("a mean or deviation is impossible", where="mean, std", fix="Deviations are above 0")
+        return [
+            cls(
+                tuple(_unless(value, 1.0) for value in gain / stds),
+                tuple(_unless(value, 0.0) for value in (shift - means) / stds),
+            )
+            for gain, shift in rules
+        ]
+
+
+def _unless(value: float, idle: float) -> np.float32 | None:
+    return None if value == idle else np.float32(value)
+
+
+class MinibatchBuffer:
+    """Arrays of a minibatch.
+
+    Args:
+        count: Chips.
+        bands: Bands of a chip.
+        size: Side of a chip, pixels.
+    """
+
+    def __init__(self, count: int, bands: int, size: int) -> None:
+        self.images = np.empty((count, bands, size, size), dtype=np.float32)
+        self.labels = np.empty((count, size, size), dtype=np.uint8)
+        self.valid = np.empty((count, size, size), dtype=np.bool_)
+        self._planes = [list(image) for image in self.images]
+        self._plain = np.empty(0, dtype=np.uint8)
+
+    def first(self, count: int) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.bool_]]:
+        """Images, labels and valid of the first chips."""
+        return self.images[:count], self.labels[:count], self.valid[:count]
+
+    def fill(self, slot: int, cut: Cut, affine: Affine) -> None:
+        """Write a chip; what lies beyond the raster is 0, 255 and not valid."""
+        rows, columns = cut.pixels.shape[1:]
+        planes, label, valid = self._planes[slot], self.labels[slot], self.valid[slot]
+        if (rows, columns) != label.shape:
+            self.images[slot], label[...], valid[...] = 0, IGNORE, False
+            inside = np.s_[:rows, :columns]
+            planes, label, valid = [plane[inside] for plane in planes], label[inside], valid[inside]
+        plain = None if cut.pixels[0].flags.c_contiguous else self._room(cut.pixels[0])
+        for plane, values, gain, shift in zip(planes, cut.pixels, affine.gains, affine.shifts, strict=True):
+            if plain is not None:  # NumPy casts rows of a larger array two to three times slower than one piece
+                np.copyto(plain, values)
+                values = plain
+            np.copyto(plane, values, casting="unsafe")
+            if gain is not None:
+                np.multiply(plane, gain, out=plane)
+            if shift is not None:
+                np.add(plane, shift, out=plane)
+        np.copyto(label, IGNORE if cut.label is None else cut.label)
+        if cut.valid is None:
+            valid.fill(True)
+        else:
+            np.copyto(valid, cut.valid)
+            missing = ~cut.valid
+            for plane in planes:
+                plane[missing] = 0
+
+    def _room(self, like: NDArray[Any]) -> NDArray[Any]:
+        """A piece of memory for one band of a chip, the same for all: it stays in cache."""
+        if len(self._plain) < like.nbytes:
+            self._plain = np.empty(like.nbytes, dtype=np.uint8)
+        return self._plain[: like.nbytes].view(like.dtype).reshape(like.shape)
