@@ -51,7 +51,11 @@ class StacApi:
         size = min(2, int(asked.get("limit", 2)))
         links: list[dict[str, Any]] = []
         if first + size < len(hits):
-            link = {"rel": "next", "href": f"{self.server.url}/search", "method": "POST" if body else "GET"}
+            link: dict[str, Any] = {
+                "rel": "next",
+                "href": f"{self.server.url}/search",
+                "method": "POST" if body else "GET",
+            }
             if body:
                 link |= {"body": {**asked, "token": first + size}}
             else:

@@ -64,7 +64,10 @@ def compose(
         TemporaryFailure: If a server does not answer, or the target cannot be written.
     """
     chosen = wanted_bands(files, data, where)
-    with rasterio.Env(**gdal_options()):
+    with rasterio.Env(**gdal_options()), warnings.catch_warnings():
+        # Once for all threads, since filters are not a thread's own: rasterio warns of files without a grid, which
+        # are refused here, and of its own scratch arrays.
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
         headers = _read_headers(chosen)
         dtype, nodata = _common_values(headers, data, where)
         grid = common_grid(headers, data.grid, data.input_bands, where)
@@ -89,8 +92,7 @@ def _read_headers(chosen: list[tuple[Band, BandFile]]) -> list[BandHeader]:
         with rasterio.Env(**gdal_options()):  # GDAL's configuration is a thread's own
             return read_header(*pair)
 
-    with warnings.catch_warnings(), ThreadPoolExecutor(READERS) as pool:
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # here: filters are not a thread's own
+    with ThreadPoolExecutor(READERS) as pool:
         return list(pool.map(read, chosen))
 
 

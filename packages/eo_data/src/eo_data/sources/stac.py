@@ -111,7 +111,8 @@ class StacSource:
             chosen = choose_assets(item, self._data, where)
         except DataRefused as fault:
             return replace(candidate, fault=fault)
-        print_ = {
+        identity = {
+            "collection": candidate.collection,
             "item": {key: value for key, value in item.items() if key not in {"links", "assets"}},
             "bands": without_signatures(chosen),
             "grid": self._data.grid.model_dump(mode="json"),
@@ -119,7 +120,7 @@ class StacSource:
             "area": self._area,
             "composed": _COMPOSED,
         }
-        return replace(candidate, fingerprint=json_digest(print_))
+        return replace(candidate, fingerprint=json_digest(identity))
 
 
 def _require_reachable(item: dict[str, Any], where: str) -> None:
