@@ -75,6 +75,7 @@ def run_command(parser: StepParser, argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
     for chatty in ("botocore", "rasterio", "distributed"):  # each of their lines is about themselves
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    logging.getLogger("odc").setLevel(logging.CRITICAL)  # it tells failures with signed addresses; our errors follow
     stdout = _stdout_to_stderr()
     try:
         _forget(arguments.result)

@@ -39,7 +39,7 @@ def open_source(
     """
     parts = urlsplit(as_uri(uri))
     if parts.scheme in {"http", "https"} or parts.path.endswith(".json") or _is_catalog(uri):
-        from eo_data.sources.stac import StacSource  # type: ignore[import-not-found, unused-ignore]
+        from eo_data.sources.stac import StacSource
 
         source: Source = StacSource(uri, data, bbox=bbox, datetime=datetime, collections=collections, limit=limit)
         return source
