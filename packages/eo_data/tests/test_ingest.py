@@ -18,7 +18,7 @@ from rasterio.control import GroundControlPoint
 from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning
 
-from eo_data import ingest as ingest_module
+from eo_data import decoding
 from eo_data.errors import DataRefused
 from eo_data.features import feature_row
 from eo_data.ingest import ingest
@@ -86,7 +86,7 @@ def sparse(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda path: path.write_bytes(b""), "no GeoTIFF"),
+        (lambda path: path.write_bytes(b""), "the file is empty"),
         (lambda path: path.write_bytes(b"II*\0"), "truncated or damaged"),
         (lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100)), "no GeoTIFF"),
         (lambda path: path.write_text('<VRTDataset rasterXSize="1" rasterYSize="1"/>'), "no GeoTIFF"),
@@ -103,10 +103,16 @@ def sparse(path: Path) -> None:
         ),
         (sparse, "claims 13 bands of 200000 x 200000 pixels"),
         (lambda path: write(path, crs=None), "no CRS, no place and no list"),
-        (control_points, "no CRS, no place and no list"),
+        (control_points, "4 ground control points only. Bring it on a grid with gdalwarp"),
         (lambda path: write(path, transform=Affine.identity()), "no transform that places it"),
         (lambda path: write(path, crs="EPSG:4326", transform=Affine.identity()), "no transform that places it"),
         (lambda path: write(path, transform=Affine(0, 0, 5e5, 0, 0, 4.2e6)), "no transform that places it"),
+        (
+            lambda path: write(path, transform=UTM @ Affine.rotation(30)),
+            "rotated or sheared. Bring it north up with gdal",
+        ),
+        (lambda path: write(path, transform=UTM @ Affine.rotation(0.1)), "rotated or sheared"),
+        (lambda path: write(path, transform=UTM @ Affine.scale(-1, 1)), "mirrored"),
         (lambda path: write(path, transform=Affine(10, 0, float("nan"), 0, -10, 0)), "no transform that places it"),
         (lambda path: write(path, transform=Affine(10, 0, float("inf"), 0, -10, 0)), "no transform that places it"),
         (lambda path: write(path, crs='LOCAL_CS["a desk",UNIT["metre",1]]', transform=UTM), "neither geographic nor"),
@@ -150,7 +156,6 @@ def as_float(path: Path, nodata: float, missing: float) -> None:
         (lambda path: write(path, BIGTIFF="YES"), "", 0.0),
         (lambda path: write(path, ENDIANNESS="BIG"), "", 0.0),
         (lambda path: write(path, interleave="band", tiled=True, blockxsize=16, blockysize=16), "", 0.0),
-        (lambda path: write(path, transform=UTM @ Affine.rotation(30)), "", 0.0),
         (lambda path: write(path, crs="EPSG:4326", transform=Affine(1e-4, 0, 179.999, 0, -1e-4, -17)), "", 0.0),
         (lambda path: write(path, crs="EPSG:32630+5773", transform=UTM), "", 0.0),
         (lambda path: write(path, names=()), "", 0.0),
@@ -227,7 +232,7 @@ def test_the_content_is_pixels_grid_and_radiometry_not_how_they_are_written(
         rewritten(tmp_path, masked, "masked"),
     ]
     assert len({plain, *others}) == 8
-    monkeypatch.setattr(ingest_module, "STRIP_BYTES", 13 * 40 * 2 * 5)  # five rows at a time
+    monkeypatch.setattr(decoding, "STRIP_BYTES", 13 * 40 * 2 * 5)  # five rows at a time
     assert rewritten(tmp_path, write, "strips") == plain
     assert rewritten(tmp_path, masked, "strips-masked") == others[-1]
 
@@ -248,7 +253,7 @@ def test_a_scene_whose_item_came_later_is_another_content(tmp_path: Path) -> Non
 
 
 def test_a_row_too_long_for_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ingest_module, "STRIP_BYTES", 13 * 40 * 2 - 1)
+    monkeypatch.setattr(decoding, "STRIP_BYTES", 13 * 40 * 2 - 1)
     write(tmp_path / "source" / "images" / "s1.tif")
     with pytest.raises(DataRefused, match="claims 13 bands of 48 x 40 pixels"):
         ingest(Store(str(tmp_path / "store")), WATER, str(tmp_path / "source"), progress=False)
@@ -263,6 +268,7 @@ def test_the_files_are_kept_byte_by_byte(tmp_path: Path) -> None:
     assert Path(Scene.find(store, "s1").raster_path).read_bytes() == image.read_bytes()
     (key,) = [key for key in store.list("labels") if key.endswith(".tif")]
     assert store.get(key) == label.read_bytes()
+    assert store.get_json(key.replace("label.tif", "label.json"))["values"] == {"0": 24 * 40, "1": 24 * 40}
 
 
 @pytest.mark.parametrize(
@@ -273,7 +279,7 @@ def test_the_files_are_kept_byte_by_byte(tmp_path: Path) -> None:
         ({"crs": None}, "CRS none"),
         ({"transform": UTM @ Affine.translation(0.01, 0)}, "a shifted or scaled grid"),
         ({"transform": UTM @ Affine.scale(1, -1)}, "a shifted or scaled grid"),
-        ({"transform": Affine(0, 0, 5e5, 0, 0, 4.2e6)}, "a shifted or scaled grid"),
+        ({"transform": Affine(0, 0, 5e5, 0, 0, 4.2e6)}, "no transform that places it"),
     ],
 )
 def test_a_label_on_another_grid_is_refused_with_its_scene(tmp_path: Path, how: dict[str, Any], said: str) -> None:
@@ -284,7 +290,8 @@ def test_a_label_on_another_grid_is_refused_with_its_scene(tmp_path: Path, how: 
     result = ingest(Store(str(tmp_path / "store")), WATER, str(root), progress=False)
     assert result["scenes"]["added"] == ["good"]
     assert said in result["scenes"]["refused"]["s1"]
-    assert said in result["labels"]["refused"]["s1"]
+    assert "labels/s1.tif" in result["scenes"]["refused"]["s1"]
+    assert result["labels"] == {"added": [], "present": [], "refused": {}}  # said once
 
 
 def test_a_label_off_by_a_rounding_error_fits(tmp_path: Path) -> None:

@@ -79,16 +79,6 @@ def test_a_mask_hides_what_a_declared_nodata_that_is_a_class_does_not(tmp_path: 
     assert class_indexes(np.zeros((2, 4), np.uint8), DATA, 0, hidden).tolist() == [[255] * 4, [0] * 4]
 
 
-def test_values_are_counted_over_all_strips() -> None:
-    strips = [np.array([[0, 1, 1]], np.uint8), np.array([[1, 255, 0], [0, 0, 0]], np.uint8)]
-    assert label_values(strips) == {"0": 5, "1": 3, "255": 1}
-    assert label_values([np.array([0.5, np.nan, np.nan]), np.array([np.nan, -1])]) == {"-1": 1, "0.5": 1, "nan": 3}
-    many = label_values([np.arange(100), np.arange(100)])
-    assert len(many) == 65
-    assert sum(many.values()) == 200
-    assert many["more"] == 72
-
-
 def test_a_file_that_is_no_label_is_refused_by_name(tmp_path: Path) -> None:
     path = write_tiff(tmp_path / "two.tif", np.zeros((2, 4, 4), np.uint8))
     with pytest.raises(DataRefused, match=r"^s1: a label has one band, this one has 2"):
@@ -103,3 +93,32 @@ def test_a_file_that_is_no_label_is_refused_by_name(tmp_path: Path) -> None:
         read_label(str(tmp_path / "cut.tif"), DATA, "s1")
     with pytest.raises(DataRefused, match=r"^s1: label values 7 stand for no class"):
         read_label(str(write_tiff(tmp_path / "seven.tif", np.full((1, 2, 2), 7, np.uint8))), DATA, "s1")
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (np.array([[0, 1, 1], [1, -1, 255]], np.int16), {"-1": 1, "0": 1, "1": 3, "255": 1}),
+        (np.array([[0, 1, 0.5, np.nan, np.nan]], np.float32), {"0": 1, "0.5": 1, "1": 1, "nan": 2}),
+        (np.array([[-128, 127]], np.int8), {"-128": 1, "127": 1}),
+        (np.array([[0, 2**64 - 1, 2**64 - 1]], np.uint64), {"0": 1, "18446744073709551615": 2}),
+        (np.array([[2**64 - 2, 2**64 - 1]], np.uint64), {"18446744073709551614": 1, "18446744073709551615": 1}),
+        (np.array([[-(2**31), 2**31 - 1]], np.int32), {"-2147483648": 1, "2147483647": 1}),
+        (np.zeros((0, 3), np.uint8), {}),
+    ],
+)
+def test_a_labels_values_are_counted(values: NDArray[np.generic], expected: dict[str, int]) -> None:
+    assert label_values([values]) == expected
+    assert list(label_values([values])) == list(expected)
+    assert label_values([values[:, :1], values[:, 1:]]) == expected
+
+
+def test_of_many_values_the_commonest_are_told_and_the_rest_counted() -> None:
+    values = np.concatenate([np.repeat(np.arange(64), 3), np.arange(1000, 2000)]).astype(np.int32)
+    counted = label_values(np.array_split(values, 7))
+    assert counted.pop("more") == 1000
+    assert counted == {str(value): 3 for value in range(64)}
+    noise = np.random.default_rng(0).normal(size=200_000)
+    counted = label_values(np.array_split(noise, 5))
+    assert len(counted) == 65
+    assert sum(counted.values()) == noise.size

@@ -147,7 +147,7 @@ def test_bad_scenes_are_refused_by_name_and_the_rest_goes_on(make_folder: MakeFo
     assert "truncated or damaged" in refused["truncated"]
     assert "no GeoTIFF" in refused["page"]
     assert "200 x 128" in refused["biglabel"]
-    assert "200 x 128" in ingested["labels"]["refused"]["biglabel"]
+    assert ingested["labels"]["refused"] == {}  # said once, with its scene
     assert "no CRS" in refused["nowhere"]
     assert set(quarantined) == {"twobands", "nodata", "nan", "oddlabel"}
     assert "B04" in quarantined["twobands"]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from eo_data.ingest import ingest
+from eo_data.scene import Scene
 from eo_data.store import Store
 from eo_data.usecase import UseCase
 
@@ -109,3 +110,19 @@ def test_an_honest_item_is_taken(tmp_path: Path, item: dict[str, Any]) -> None:
     with_item(root, item)
     scenes = bring(root, tmp_path)
     assert scenes["added"] == ["good", "told"]
+
+
+def test_what_says_how_values_were_processed_is_kept_and_makes_another_content(tmp_path: Path) -> None:
+    root, store = tmp_path / "source", Store(str(tmp_path / "store"))
+    image(root, "told")
+    (root / "items").mkdir()
+    said: dict[str, Any] = {"s2:processing_baseline": "05.00", "processing:level": "L2A"}
+    contents = set()
+    for flag in ({}, {"earthsearch:boa_offset_applied": True}, {"earthsearch:boa_offset_applied": False}):
+        (root / "items" / "told.json").write_text(json.dumps({"properties": {**said, **flag, "else": 1}}))
+        assert ingest(store, WATER, str(root), progress=False)["scenes"]["added"] == ["told"]
+        scene = Scene.find(store, "told")
+        assert {**said, **flag}.items() <= scene.properties.items()
+        assert "else" not in scene.properties
+        contents.add(scene.content)
+    assert len(contents) == 3

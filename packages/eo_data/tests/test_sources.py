@@ -11,7 +11,8 @@ import pytest
 
 from eo_data.errors import DataRefused, UsageError
 from eo_data.ingest import ingest
-from eo_data.sources import Candidate, FolderSource
+from eo_data.sources.candidate import Candidate
+from eo_data.sources.folder import FolderSource
 from eo_data.store import Store
 from eo_data.usecase import UseCase
 
@@ -46,8 +47,8 @@ def test_pairs_are_found_by_the_first_pattern_that_finds_any(tmp_path: Path) -> 
     (tmp_path / "S2Hand" / "c_other.tif").touch()
     found = offered(tmp_path)
     assert list(found) == ["a", "b"]
-    assert found["a"].image == tmp_path / "S2Hand" / "a_S2Hand.tif"
-    assert found["a"].label == tmp_path / "LabelHand" / "a_LabelHand.tif"
+    assert found["a"].where == str(tmp_path / "S2Hand" / "a_S2Hand.tif")
+    assert found["a"].label == str(tmp_path / "LabelHand" / "a_LabelHand.tif")
     assert found["b"].label is None
     assert found["a"].collection == tmp_path.name
 
@@ -150,8 +151,8 @@ def test_lists_may_come_from_anywhere(tmp_path: Path, data: bytes) -> None:
     listed(tmp_path, data)
     found = offered(tmp_path, HLS)
     assert list(found) == ["a", "b"]
-    assert found["a"].image == tmp_path / "images" / "a.tif"
-    assert found["a"].label == tmp_path / "labels" / "a.tif"
+    assert found["a"].where == str(tmp_path / "images" / "a.tif")
+    assert found["a"].label == str(tmp_path / "labels" / "a.tif")
     assert found["b"].label is None
     assert {candidate.source_split for candidate in found.values()} == {"train"}
     assert [candidate.fault for candidate in found.values()] == [None, None]

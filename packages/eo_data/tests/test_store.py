@@ -87,6 +87,57 @@ def test_files_are_stored_byte_by_byte(store: Store, tmp_path: Path) -> None:
         store.put_new("other.tif", tmp_path / "gone.tif")
 
 
+def test_a_large_file_is_never_in_memory_as_a_whole(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "big.tif").write_bytes(os.urandom(2**20) * 100)
+    call = (
+        "import resource, sys; from pathlib import Path; from eo_data.store import Store; s = Store(sys.argv[1])\n"
+        "s.put_new('small', b'1'); before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "assert s.put_new('big.tif', Path(sys.argv[2]))\n"
+        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)"
+    )
+    run = [sys.executable, "-c", call, store.uri, str(tmp_path / "big.tif")]
+    grown = int(subprocess.run(run, capture_output=True, text=True, check=True).stdout)
+    assert grown < 20  # MiB
+    assert store.put_new("big.tif", tmp_path / "big.tif") is False
+    assert Path(store.raster_path("big.tif")).stat().st_size == 100 * 2**20
+
+
+def test_a_writer_killed_in_a_file_leaves_nothing_that_can_be_seen(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "big.tif").touch()
+    os.truncate(tmp_path / "big.tif", 2 * 2**30)  # sparse: it takes no room, but takes long to copy
+    call = "import sys; from pathlib import Path; from eo_data.store import Store; "
+    call += "Store(sys.argv[1]).put_new('scenes/image.tif', Path(sys.argv[2]))"
+    process = subprocess.Popen([sys.executable, "-c", call, store.uri, str(tmp_path / "big.tif")])
+    root = local_path(store.uri)
+    while not any(root.rglob("image*")) and process.poll() is None:
+        time.sleep(0.0001)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL, "it ended before it was killed"
+    (unfinished,) = root.rglob("image*")
+    assert store.exists("scenes/image.tif") is False
+    assert store.list("") == []
+    unfinished.unlink()
+    (tmp_path / "small.tif").write_bytes(b"whole")
+    assert store.put_new("scenes/image.tif", tmp_path / "small.tif") is True
+    assert store.get("scenes/image.tif") == b"whole"
+
+
+def test_of_eight_writers_of_a_file_exactly_one_wins(store: Store, tmp_path: Path) -> None:
+    for number in range(8):
+        (tmp_path / f"{number}.bin").write_bytes(bytes([number]) * 3_000_000)
+    barrier = threading.Barrier(8)
+
+    def write(number: int) -> bool:
+        barrier.wait()
+        return store.put_new("image.tif", tmp_path / f"{number}.bin")
+
+    with ThreadPoolExecutor(8) as pool:
+        wins = list(pool.map(write, range(8)))
+    assert sum(wins) == 1
+    assert store.get("image.tif") == bytes([wins.index(True)]) * 3_000_000
+    assert [path.name for path in local_path(store.uri).iterdir()] == ["image.tif"]
+
+
 @pytest.mark.parametrize("name", ["plain", "with blanks", "ünïcödé 水", "50% #1 ?x=1", "a+b&c"])
 def test_any_folder_can_be_a_store(tmp_path: Path, name: str) -> None:
     folder = tmp_path / name

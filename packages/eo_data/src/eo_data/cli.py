@@ -23,7 +23,13 @@ def _parser() -> StepParser:
     step.add_argument("--size", type=int, metavar="PIXELS", help="height and width of a scene")
     step.add_argument("--seed", type=int, default=0, help="equal seeds give equal scenes")
     step = add_step(steps, "ingest", "bring scenes and labels of a source into the store", _ingest)
-    step.add_argument("--source", metavar="URI", help="folder of image and label GeoTIFFs")
+    step.add_argument("--source", metavar="URI", help="folder, s3://BUCKET/PREFIX, or STAC API, catalog or item")
+    step.add_argument(
+        "--bbox", nargs=4, type=float, metavar=("W", "S", "E", "N"), help="only this area, degrees; STAC sources"
+    )
+    step.add_argument("--datetime", metavar="TIME", help="only this time or interval, as STAC writes it; STAC sources")
+    step.add_argument("--collections", nargs="+", metavar="ID", help="only these collections; STAC sources")
+    step.add_argument("--limit", type=int, metavar="N", help="the most scenes; STAC sources")
     step.add_argument(
         "--labels", metavar="URI", help="labels by scene id (a folder), a map, or polygons: for scenes that are there"
     )
@@ -71,8 +77,17 @@ def _ingest(arguments: argparse.Namespace) -> dict[str, Any]:
 
     if arguments.source is None and arguments.labels is None:
         raise UsageError("nothing to ingest", where="--source", fix="Give --source URI, --labels URI, or both")
-    store, usecase = Store(arguments.store), UseCase.load(arguments.usecase)
-    brought = None if arguments.source is None else ingest(store, usecase, arguments.source)
+    store, usecase, brought = Store(arguments.store), UseCase.load(arguments.usecase), None
+    if arguments.source is not None:
+        brought = ingest(
+            store,
+            usecase,
+            arguments.source,
+            bbox=None if arguments.bbox is None else tuple(arguments.bbox),
+            datetime=arguments.datetime,
+            collections=arguments.collections or (),
+            limit=arguments.limit,
+        )
     return brought or {} if arguments.labels is None else add_labels(store, usecase, arguments.labels, brought)
 
 

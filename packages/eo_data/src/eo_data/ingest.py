@@ -3,39 +3,31 @@
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from rasterio.errors import RasterioError
+from pydantic import BaseModel
 
-from eo_data.digests import SHORT, RasterDigest, json_digest
+from eo_data.decoding import Decoded
+from eo_data.digests import SHORT, json_digest
 from eo_data.errors import DataRefused
-from eo_data.items import make_item
-from eo_data.labels import LABEL_FILE
+from eo_data.georeference import north_up
+from eo_data.items import RADIOMETRIC, make_item
+from eo_data.labels import LABEL_FILE, label_values
 from eo_data.radiometry import sentinel2_baseline
-from eo_data.rasters import mask_reader, open_tiff, same_grid
-from eo_data.scene import GRID, PLACE, SOURCE_SPLIT, Scene
-from eo_data.sources import VALID_ID, Candidate, FolderSource
+from eo_data.rasters import open_tiff, same_grid
+from eo_data.scene import GRID, PIXELS, PLACE, SOURCE_SPLIT, Scene
+from eo_data.sources import open_source
+from eo_data.sources.candidate import VALID_ID, Candidate, Fetched, Source
 from eo_data.store import Store
 from eo_data.usecase import UseCase
 
 log = logging.getLogger(__name__)
 
-STRIP = 512
-STRIP_BYTES = 1 << 28
-"""Rows that are decoded at a time, and the most memory that they may take."""
-
-_NUMPY_NAMES = {"complex_int16": "int32"}
-"""Types that only GDAL has, as NumPy's of the same size."""
-
-MAX_BANDS = 1024
-MAX_COMPRESSION = 100_000
-"""A file that claims more bands, or more bytes of pixels per byte, is damaged or made to do harm: no sensor has so
-many, and constant rasters stay far below."""
+Record = dict[str, Any]
 
 
 @dataclass
@@ -55,38 +47,57 @@ class Tally:
         return {"added": self.added, "present": self.present, "refused": self.refused}
 
 
-def ingest(store: Store, usecase: UseCase, source: str, progress: bool = True) -> dict[str, Any]:
-    """Bring the scenes and labels of a folder into the store.
+def ingest(
+    store: Store,
+    usecase: UseCase,
+    source: str,
+    progress: bool = True,
+    *,
+    bbox: tuple[float, float, float, float] | None = None,
+    datetime: str | None = None,
+    collections: Sequence[str] = (),
+    limit: int | None = None,
+) -> dict[str, Any]:
+    """Bring the scenes and labels of a source into the store.
 
-    A pair whose label lies on another grid than its image is refused whole. The batch holds everything that
-    the source offers and that is in the store now, so that a second call gives the same batch.
+    A pair is stored whole or not at all. What was stored under the fingerprint that the source gives it now is not
+    read again, so that a run goes on where an earlier one was ended. The batch holds everything that the source
+    offers and that is in the store now: a second call gives the same batch.
 
     Args:
         store: Where to.
         usecase: Whose lists and patterns find the pairs.
-        source: URI of the folder.
+        source: URI of the source (see `open_source`, also for the rest).
         progress: Whether to show a progress bar on stderr.
+        bbox: Only scenes that touch this area.
+        datetime: Only scenes of this time.
+        collections: Only scenes of these collections.
+        limit: The most scenes.
 
     Returns:
         The step's result: `batch`, `scenes` and `labels`.
 
     Raises:
         DataRefused: If the source offers nothing, or everything was refused.
+        UsageError: If there is no such source.
+        TemporaryFailure: If the source or the store is out of reach, or full; what was stored stays.
     """
-    origin = FolderSource(source, usecase.data)
+    origin = open_source(source, usecase.data, bbox=bbox, datetime=datetime, collections=collections, limit=limit)
     scenes, labels = Tally(), Tally()
-    batch: dict[str, list[dict[str, str]]] = {"scenes": [], "labels": []}
+    batch: dict[str, list[Record]] = {"scenes": [], "labels": []}
+    marks = set(store.list("sources"))
     for candidate in _shown(origin.candidates(), progress):
         try:
-            scene, label = _bring(store, candidate, origin.name, scenes, labels)
+            brought = _present(store, candidate, marks) or _bring(store, origin, candidate)
         except DataRefused as refusal:
             scenes.refused[candidate.id] = f"{refusal}"
-            if candidate.label is not None and refusal.where == str(candidate.label):
-                labels.refused[candidate.id] = f"{refusal}"
             log.warning("refused %s: %s", candidate.id, refusal)
             continue
-        batch["scenes"].append(scene)
-        batch["labels"] += [label] if label else []
+        scenes.count(candidate.id, new=brought.new_scene)
+        batch["scenes"].append(brought.scene)
+        if brought.label is not None:
+            labels.count(candidate.id, new=brought.new_label)
+            batch["labels"].append(brought.label)
     if not batch["scenes"]:
         first = next(iter(scenes.refused.items()))
         raise DataRefused(
@@ -111,102 +122,135 @@ def _shown(candidates: list[Candidate], progress: bool) -> Iterable[Candidate]:
     return tqdm(candidates, desc="ingest", unit="scene", disable=not progress, mininterval=1.0)
 
 
-def _bring(
-    store: Store, candidate: Candidate, source: str, scenes: Tally, labels: Tally
-) -> tuple[dict[str, str], dict[str, str] | None]:
-    """Store one candidate and its label; the batch's records of both."""
+class _SceneRecord(BaseModel):
+    collection: str
+    id: str
+    content: str
+
+
+class _LabelRecord(BaseModel):
+    id: str
+    source: str
+    content: str
+
+
+class _Mark(BaseModel):
+    """`sources/<fingerprint>.json`: what was stored of a candidate."""
+
+    scene: _SceneRecord
+    label: _LabelRecord | None
+
+
+@dataclass(frozen=True)
+class _Brought:
+    """A candidate that is in the store now: the batch's records of scene and label, and which of them are new."""
+
+    scene: Record
+    label: Record | None
+    new_scene: bool = False
+    new_label: bool = False
+
+
+def _present(store: Store, candidate: Candidate, marks: set[str]) -> _Brought | None:
+    """What an earlier run stored under the candidate's fingerprint; None where it must be fetched."""
+    mark = f"sources/{candidate.fingerprint}.json"
+    if candidate.fault is not None or mark not in marks:
+        return None
+    known = store.get_record(mark, _Mark)
+    needed = [f"scenes/{known.scene.collection}/{known.scene.id}/{known.scene.content}/item.json"]
+    if known.label is not None:
+        needed.append(f"labels/{known.label.id}/{known.label.source}/{known.label.content}/label.json")
+    if not all(store.exists(key) for key in needed):
+        return None
+    return _Brought(known.scene.model_dump(), None if known.label is None else known.label.model_dump())
+
+
+def _bring(store: Store, source: Source, candidate: Candidate) -> _Brought:
+    """Fetch one candidate, judge it and store it with its label."""
     if candidate.fault is not None:
         raise candidate.fault
     for name, noun, fix in ((candidate.id, "id", "Rename the file"), (candidate.collection, "collection", "Rename it")):
         if not VALID_ID.fullmatch(name):
             raise DataRefused(
                 f"{name[:128]!r} is no {noun}: it holds letters, digits, '.', '_' and '-' only, at most 128",
-                where=str(candidate.image),
+                where=candidate.where,
                 fix=fix,
             )
-    for path in (candidate.image, candidate.label):
-        if path is not None and not path.is_file():
-            raise DataRefused("there is no such file", where=str(path), fix="Correct the list or bring the file")
-        if path is not None and not os.access(path, os.R_OK):
-            raise DataRefused("the file may not be read", where=str(path), fix="Change its permissions")
-    with open_tiff(str(candidate.image), str(candidate.image)) as dataset:
-        pixels = _pixels(dataset, candidate.image)
-        item = make_item(candidate, dataset, pixels)
-        label_pixels = _label_pixels(dataset, candidate) if candidate.label else None
-    identity = {
-        "pixels": pixels,
-        "grid": item["properties"][GRID],
-        "asset": {k: v for k, v in item["assets"]["image"].items() if k != "href"},
-        "place": [item["properties"].get(PLACE), item["properties"].get(SOURCE_SPLIT)],
-        "baseline": sentinel2_baseline(item["properties"]),
-    }
-    scene = Scene(store, candidate.collection, candidate.id, json_digest(identity)[:SHORT], item)
-    store.put_new(f"{scene.key}/image.tif", candidate.image)
-    scenes.count(candidate.id, new=store.put_json_new(f"{scene.key}/item.json", item))
-    label = None
-    if candidate.label is not None and label_pixels is not None:
-        content = json_digest([label_pixels, item["properties"][GRID]])[:SHORT]
-        made = {"created": item["properties"]["created"]}
-        folder = f"labels/{candidate.id}/{source}/{content}"
-        store.put_new(f"{folder}/{LABEL_FILE}", candidate.label)
-        record = {
-            "id": candidate.id,
-            "source": source,
-            "content": content,
-            "pixels": label_pixels,
-            "grid": item["properties"][GRID],
-            **made,
-        }
-        labels.count(candidate.id, new=store.put_json_new(f"{folder}/label.json", record))
-        label = {"id": candidate.id, "source": source, "content": content}
-    return {"collection": scene.collection, "id": scene.id, "content": scene.content}, label
+    with tempfile.TemporaryDirectory(prefix="terraloop-ingest-") as folder:
+        (Path(folder) / "fetched").mkdir()
+        fetched = source.fetch(candidate, Path(folder) / "fetched")
+        candidate = replace(candidate, item=fetched.item)
+        before = _stamps(fetched)
+        upright = Fetched(
+            north_up(fetched.image, candidate.where, Path(folder), "image"),
+            fetched.label and north_up(fetched.label, str(candidate.label), Path(folder), "label"),
+            fetched.item,
+        )
+        with open_tiff(str(upright.image), candidate.where) as dataset:
+            label = None if upright.label is None else _read_label(dataset, upright.label, str(candidate.label))
+            item = make_item(candidate, dataset, _digest(dataset, candidate.where))
+        if _stamps(fetched) != before:
+            raise DataRefused("the files changed while they were read", where=candidate.where, fix="Run the step again")
+        return _put(store, source.name, candidate, upright, item, label)
 
 
-def _label_pixels(image: Any, candidate: Candidate) -> str:
-    with open_tiff(str(candidate.label), str(candidate.label)) as dataset:
+def _stamps(fetched: Fetched) -> list[tuple[int, int] | None]:
+    """What changes when someone writes to a candidate's files, or takes them away."""
+    stamps: list[tuple[int, int] | None] = []
+    for path in (fetched.image, fetched.label):
+        facts = path.stat() if path is not None and path.exists() else None
+        stamps.append(None if facts is None else (facts.st_size, facts.st_mtime_ns))
+    return stamps
+
+
+def _digest(dataset: Any, where: str) -> str:
+    decoded = Decoded(dataset, where)
+    for _ in decoded:
+        pass
+    return decoded.digest()
+
+
+def _read_label(image: Any, path: Path, where: str) -> Record:
+    """A label's digest and values, in one pass."""
+    with open_tiff(str(path), where) as dataset:
         difference = same_grid(image, dataset)
         if difference:
             raise DataRefused(
                 f"the label does not fit its image: {difference}",
-                where=str(candidate.label),
+                where=where,
                 fix="Bring the label on the image's grid",
             )
-        return _pixels(dataset, candidate.label)
+        decoded = Decoded(dataset, where)
+        values = label_values(strip[0] if shown is None else strip[0][shown] for strip, shown in decoded)
+        return {"pixels": decoded.digest(), "values": values}
 
 
-def _pixels(dataset: Any, path: Path | None) -> str:
-    """The digest of a file's decoded pixels, and of its internal mask where it has one, strip by strip."""
-    mask = mask_reader(dataset, range(1, dataset.count + 1))
-    digest = RasterDigest(dataset.dtypes[0], dataset.count + (mask is not None), dataset.height, dataset.width)
-    try:
-        step = _strip_rows(dataset, path)
-        for top in range(0, dataset.height, step):
-            window = ((top, min(top + step, dataset.height)), (0, dataset.width))
-            strip = dataset.read(window=window)
-            if mask is not None:
-                strip = np.concatenate([strip, mask(window=window)[None].astype(strip.dtype)])
-            digest.update(strip)
-    except (RasterioError, MemoryError) as error:
-        raise DataRefused(
-            "the pixels cannot be decoded: the file is truncated or damaged", where=str(path), fix="Fetch it again"
-        ) from error
-    return digest.hexdigest()
-
-
-def _strip_rows(dataset: Any, path: Path | None) -> int:
-    """How many rows to decode at a time.
-
-    Raises:
-        DataRefused: If the header claims more than the file can hold, or a row alone is too much for memory.
-    """
-    item = np.dtype(_NUMPY_NAMES.get(dataset.dtypes[0], dataset.dtypes[0])).itemsize
-    row: int = dataset.count * dataset.width * item
-    claimed, held = row * dataset.height, Path(dataset.name).stat().st_size
-    if dataset.count > MAX_BANDS or claimed > MAX_COMPRESSION * held or row > STRIP_BYTES:
-        raise DataRefused(
-            f"the header claims {dataset.count} bands of {dataset.height} x {dataset.width} pixels, the file has "
-            f"{held} bytes",
-            where=str(path),
-            fix="Fetch it again, or cut it into scenes",
-        )
-    return min(STRIP, max(1, STRIP_BYTES // row))
+def _put(
+    store: Store, source: str, candidate: Candidate, files: Fetched, item: Record, label: Record | None
+) -> _Brought:
+    """Store a judged pair: rasters first, then what makes them visible, the label's before the scene's."""
+    properties = item["properties"]
+    identity = {
+        "pixels": properties[PIXELS],
+        "grid": properties[GRID],
+        "asset": {k: v for k, v in item["assets"]["image"].items() if k != "href"},
+        "place": [properties.get(PLACE), properties.get(SOURCE_SPLIT)],
+        "baseline": sentinel2_baseline(properties),
+        "processed": {key: properties[key] for key in RADIOMETRIC if key in properties},
+    }
+    scene = Scene(store, candidate.collection, candidate.id, json_digest(identity)[:SHORT], item)
+    scene_record = {"collection": scene.collection, "id": scene.id, "content": scene.content}
+    store.put_new(f"{scene.key}/image.tif", files.image)
+    label_record, new_label = None, False
+    if label is not None and files.label is not None:
+        content = json_digest([label["pixels"], properties[GRID]])[:SHORT]
+        label_record = {"id": candidate.id, "source": source, "content": content}
+        folder = f"labels/{candidate.id}/{source}/{content}"
+        store.put_new(f"{folder}/{LABEL_FILE}", files.label)
+        told = {**label_record, **label, "grid": properties[GRID], "created": properties["created"]}
+        new_label = store.put_json_new(f"{folder}/label.json", told)
+    new_scene = store.put_json_new(f"{scene.key}/item.json", item)
+    if candidate.fingerprint is not None:  # last: it says that all of this is there
+        mark = {"scene": scene_record, "label": label_record}
+        store.put_json_new(f"sources/{candidate.fingerprint}.json", mark)
+    return _Brought(scene_record, label_record, new_scene, new_label)

@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+import json
 import math
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from affine import Affine
+from numpy.typing import NDArray
 from pyproj.exceptions import ProjError
 
 from eo_data.bands import band_key
 from eo_data.digests import json_digest
 from eo_data.errors import DataRefused
 from eo_data.radiometry import choose_radiometry
-from eo_data.rasters import geobox_of
 from eo_data.scene import GRID, IMAGE_ASSET, PIXELS, PLACE, SIMULATED, SOURCE_SPLIT
-from eo_data.sources import Candidate
-from eo_data.split import project
+from eo_data.sources.candidate import Candidate
 from eo_data.usecase import Reflectance
 
-_KEPT = ("datetime", "start_datetime", "end_datetime", "platform", "constellation", "instruments", "gsd", "title",
-         "eo:cloud_cover", "s2:processing_baseline", "processing:version", PLACE, SIMULATED)  # fmt: skip
+RADIOMETRIC: Final = (
+    "s2:processing_baseline", "processing:version", "s2:product_uri", "sentinel:product_id",
+    "earthsearch:boa_offset_applied", "sentinel:boa_offset_applied",
+)  # fmt: skip
+"""Properties that say how values were processed: they may decide a scene's radiometry."""
+
+_KEPT: Final = (
+    "datetime", "start_datetime", "end_datetime", "platform", "constellation", "instruments", "gsd", "title",
+    "eo:cloud_cover", "processing:level", "s2:product_type", *RADIOMETRIC, PLACE, SIMULATED,
+)  # fmt: skip
 """Properties that are taken over from a source's item."""
+
+_EDGE_POINTS: Final = 32
+"""Points along each edge of a footprint: straight in the raster's CRS is curved in degrees."""
 
 
 def describe_grid(dataset: Any) -> str:
@@ -39,12 +50,12 @@ def make_item(candidate: Candidate, dataset: Any, pixels: str) -> dict[str, Any]
 
     Args:
         candidate: What the source offers.
-        dataset: The raster, open in rasterio.
+        dataset: The raster, open in rasterio; its place is one (see `require_place`).
         pixels: Digest of its decoded pixels.
 
     Raises:
-        DataRefused: If it has no CRS and the source gave neither place nor list, its CRS and transform have no
-            place on Earth, or the source's own item is at odds with it.
+        DataRefused: If it has no CRS and the source gave neither place nor list, or the source's own item is at
+            odds with it.
     """
     given = (candidate.item or {}).get("properties", {})
     properties: dict[str, Any] = {key: given[key] for key in _KEPT if given.get(key) is not None}
@@ -53,10 +64,9 @@ def make_item(candidate: Candidate, dataset: Any, pixels: str) -> dict[str, Any]
     if dataset.crs is None and not {PLACE, SOURCE_SPLIT} & set(properties):
         raise DataRefused(
             "no CRS, no place and no list: nobody can tell which side of a split it is on",
-            where=str(candidate.image),
+            where=candidate.where,
             fix="Give the raster a CRS, the item a terraloop:place, or the folder a list that the use case names",
         )
-    _require_place(candidate, dataset)
     now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
     properties.setdefault("datetime", None)
     if properties["datetime"] is None:
@@ -96,7 +106,7 @@ def _asset(candidate: Candidate, dataset: Any) -> dict[str, Any]:
         asset["nodata"] = dataset.nodata if math.isfinite(dataset.nodata) else str(dataset.nodata)
     given = ((candidate.item or {}).get("assets") or {}).get(IMAGE_ASSET, {})
     asset |= {key: given[key] for key in ("raster:scale", "raster:offset") if key in given}
-    asset["bands"] = _bands(_given_bands(given, dataset.count), dataset, str(candidate.image))
+    asset["bands"] = _bands(_given_bands(given, dataset.count), dataset, candidate.where)
     for band in asset["bands"]:  # bands may differ: which are read, the use case says; each must be possible
         choose_radiometry(Reflectance(), asset={**asset, "bands": [band]})
     return asset
@@ -148,22 +158,6 @@ def _bands(given: list[dict[str, Any]], dataset: Any, where: str) -> list[dict[s
     return bands
 
 
-def _require_place(candidate: Candidate, dataset: Any) -> None:
-    """Refuse a raster with a CRS that nothing on Earth answers to: it could never be put on a side of the split."""
-    grid = geobox_of(dataset)
-    if grid is None:
-        return
-    where, place = str(candidate.image), dataset.transform
-    if place == Affine.identity() or not math.isfinite(sum(place)) or not place.determinant:
-        raise DataRefused("a CRS, but no transform that places it", where=where, fix="Georeference it anew")
-    if not (dataset.crs.is_geographic or dataset.crs.is_projected):
-        raise DataRefused("the CRS is neither geographic nor projected", where=where, fix="Georeference it anew")
-    try:
-        project(grid, np.array([0, dataset.width] * 2), np.array([0, 0, dataset.height, dataset.height]))
-    except DataRefused as error:
-        raise DataRefused(f"{error.what} ({error.where})", where=where, fix=error.fix) from error
-
-
 def projection_fields(dataset: Any) -> dict[str, Any]:
     """The `proj:*` fields of an open rasterio dataset."""
     fields: dict[str, Any] = {"proj:shape": [dataset.height, dataset.width]}
@@ -178,17 +172,51 @@ def projection_fields(dataset: Any) -> dict[str, Any]:
 
 
 def footprint(dataset: Any) -> tuple[dict[str, Any] | None, list[float] | None]:
-    """Footprint and bounding box in EPSG:4326; None without a CRS.
+    """Footprint and bounding box of an open rasterio dataset in EPSG:4326, as GeoJSON wants them.
+
+    Across the 180th meridian the footprint is two polygons and the box's west is greater than its east
+    (RFC 7946, sections 3.1.9 and 5.2); around a pole both reach to the pole. None without a CRS.
 
     Raises:
         DataRefused: If the CRS has no place on Earth.
     """
-    geobox = geobox_of(dataset)
-    if geobox is None:
+    if dataset.crs is None:
         return None, None
+    import antimeridian
+
     try:
-        outline = geobox.footprint("EPSG:4326")
+        ring = _outline(dataset)
+        # The ring runs with the raster on its left, which is what tells the side of a pole or of the meridian.
+        outline = antimeridian.fix_shape({"type": "Polygon", "coordinates": [ring.tolist()]}, fix_winding=False)
+        box = antimeridian.bbox(outline)
     except (ProjError, ValueError) as error:  # shapely's errors are ValueErrors
         raise DataRefused("this CRS has no place on Earth", where="image", fix="Georeference it anew") from error
-    box = outline.boundingbox
-    return outline.json, [box.left, box.bottom, box.right, box.top]
+    geometry: dict[str, Any] = json.loads(json.dumps(outline))  # lists in place of tuples
+    return geometry, [float(edge) for edge in box]
+
+
+def _outline(dataset: Any) -> NDArray[np.float64]:
+    """Points along a raster's edge `[n, 2]`, longitude and latitude, the raster on their left.
+
+    Raises:
+        ValueError: If one has no place on Earth.
+    """
+    from pyproj import Transformer
+
+    along = np.linspace(0, 1, _EDGE_POINTS, endpoint=False)
+    none, full = np.zeros(_EDGE_POINTS), np.ones(_EDGE_POINTS)
+    # From the upper left corner down, then right, up and left.
+    columns = np.concatenate([none, along, full, 1 - along]) * dataset.width
+    rows = np.concatenate([along, full, 1 - along, none]) * dataset.height
+    if dataset.transform.determinant > 0:  # south up or mirrored
+        columns, rows = columns[::-1], rows[::-1]
+    place = dataset.transform
+    x, y = place.a * columns + place.b * rows + place.c, place.d * columns + place.e * rows + place.f
+    transformer = Transformer.from_crs(dataset.crs.to_wkt(), "EPSG:4326", always_xy=True)
+    ring = np.stack(transformer.transform(x, y), axis=1)
+    if not np.isfinite(ring).all():
+        raise ValueError("a corner that is nowhere")
+    if dataset.crs.is_geographic and np.ptp(ring[:, 0]) >= 360:  # all around, maybe from 0 to 360
+        south, north = ring[:, 1].min(), ring[:, 1].max()
+        return np.array([[-180, south], [180, south], [180, north], [-180, north]])
+    return ring

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,22 +11,19 @@ from typing import Any
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
-from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
-from eo_data.digests import SHORT, RasterDigest, json_digest
+from eo_data.decoding import Decoded
+from eo_data.digests import SHORT, json_digest
 from eo_data.errors import DataRefused
 from eo_data.features import LabelKey
 from eo_data.labels import label_values
-from eo_data.rasters import mask_reader, open_tiff
+from eo_data.rasters import open_tiff
 from eo_data.store import Store
 from eo_data.usecase import IGNORE
 
 STRIP = 512
 """Rows of a label that are in memory at a time."""
-
-MAX_PIXELS = 1 << 32
-"""More pixels than any scene has: a header that claims them is damaged or made to do harm."""
 
 _TYPES = ("uint8", "int16", "uint16", "int32", "uint32", "int64")
 
@@ -92,14 +89,11 @@ def keep_label(
     with open_tiff(str(path), name) as dataset:
         if dataset.count != 1:
             raise DataRefused(f"a label has one band, this one has {dataset.count}", where=name, fix="Keep the classes")
-        if dataset.dtypes[0].startswith("complex") or dataset.height * dataset.width > MAX_PIXELS:
-            raise DataRefused(
-                f"no label: {dataset.height} x {dataset.width} pixels of {dataset.dtypes[0]}",
-                where=name,
-                fix="Give one band of class values on the scene's grid",
-            )
-        nodata = dataset.nodata
-        pixels, values = _measure(dataset, name)
+        if dataset.dtypes[0].startswith("complex"):
+            raise DataRefused("complex values are no classes", where=name, fix="Give whole numbers")
+        nodata, decoded = dataset.nodata, Decoded(dataset, name)
+        values = label_values(strip[0] if shown is None else strip[0][shown] for strip, shown in decoded)
+        pixels = decoded.digest()
     identity = [pixels, grid] if nodata is None else [pixels, grid, f"{nodata:.9g}"]
     label = LabelKey(scene_id, source, json_digest(identity)[:SHORT])
     store.put_new(label.key, path)
@@ -113,28 +107,3 @@ def keep_label(
         "created": datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
     }
     return label, store.put_json_new(label.record, record)
-
-
-def _measure(dataset: Any, where: str) -> tuple[str, dict[str, int]]:
-    """The digest of a label's decoded pixels, and of its internal mask where it has one; the counts of its values."""
-    mask = mask_reader(dataset, (1,))
-    digest = RasterDigest(dataset.dtypes[0], 1 + (mask is not None), dataset.height, dataset.width)
-
-    def strips() -> Iterator[NDArray[Any]]:
-        step = max(1, min(STRIP, (1 << 27) // dataset.width))
-        for top in range(0, dataset.height, step):
-            window = Window(0, top, dataset.width, min(step, dataset.height - top))
-            strip = dataset.read(window=window)
-            if mask is None:
-                digest.update(strip)
-            else:
-                digest.update(np.concatenate([strip, mask(window=window)[None].astype(strip.dtype)]))
-            yield strip[0]
-
-    try:
-        values = label_values(strips())
-    except (RasterioError, MemoryError) as error:
-        raise DataRefused(
-            "the label cannot be decoded: the file is truncated or damaged", where=where, fix="Fetch it again"
-        ) from error
-    return digest.hexdigest(), values

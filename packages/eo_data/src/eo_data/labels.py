@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -17,7 +18,8 @@ from eo_data.usecase import IGNORE, DataSection
 LABEL_FILE: Final = "label.tif"
 
 MOST_VALUES: Final = 64
-"""Different values of a label that are counted: classes are few, and a wrong file must not fill its record."""
+_MOST_COUNTED: Final = 1 << 16
+"""Distinct values that are told, and that are counted one by one: no class raster has more."""
 
 
 def class_indexes(
@@ -55,6 +57,46 @@ def class_indexes(
     return result
 
 
+def label_values(strips: Iterable[NDArray[Any]]) -> dict[str, int]:
+    """How many pixels have which value, counted over the parts of a label, of any shape.
+
+    Returns:
+        Count by value as text (`1`, `0.5`, `nan`), in ascending order, NaN last. Of more than 64 distinct values the
+        commonest 64 stand, and `more` is the number of pixels that have another.
+    """
+    counts: Counter[int | float] = Counter()
+    missing = others = 0
+    for strip in strips:
+        for value, count in _counted(strip.ravel()):
+            if value != value:
+                missing += count
+            elif value in counts or len(counts) < _MOST_COUNTED:
+                counts[value] += count
+            else:
+                others += count
+    if missing:
+        counts[math.nan] = missing
+    chosen = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0] != pair[0], pair[0]))[:MOST_VALUES]
+    others += counts.total() - sum(count for _, count in chosen)
+    ordered = sorted(chosen, key=lambda pair: (pair[0] != pair[0], pair[0]))
+    said = {f"{value:.9g}" if isinstance(value, float) else str(value): count for value, count in ordered}
+    return said | ({"more": others} if others else {})
+
+
+def _counted(values: NDArray[Any]) -> list[tuple[int | float, int]]:
+    """The distinct values and their counts; NaN at most once."""
+    if values.size == 0:
+        return []
+    if values.dtype.kind in "iu":
+        low, high = int(values.min()), int(values.max())
+        if high - low < 1 << 16:  # no sorting
+            shifted = values - values.min() if values.dtype.kind == "u" else values.astype(np.int64) - low
+            counts = np.bincount(shifted.astype(np.int64))
+            return [(low + int(k), int(counts[k])) for k in np.flatnonzero(counts)]
+    distinct, found = np.unique(values, return_counts=True)
+    return list(zip(distinct.tolist(), found.tolist(), strict=True))
+
+
 def read_label(source: str, data: DataSection, where: str) -> NDArray[np.uint8]:
     """A label file as class indexes `[H, W]`, uint8, 255 where it is not scored.
 
@@ -78,22 +120,3 @@ def read_label(source: str, data: DataSection, where: str) -> NDArray[np.uint8]:
             return class_indexes(values, data, dataset.nodata, hidden)
         except DataRefused as error:
             raise DataRefused(error.what, where=where, fix=error.fix) from error
-
-
-def label_values(strips: Iterable[NDArray[Any]]) -> dict[str, int]:
-    """How many pixels hold each value of a label, values as text in their order; fed in strips of any height.
-
-    Of more than 64 different values those met first are counted; `more` is how many pixels hold another.
-    """
-    counts: dict[float, int] = {}
-    more = 0
-    for strip in strips:
-        values, hits = np.unique(strip, return_counts=True)
-        for value, hit in zip(values.tolist(), hits.tolist(), strict=True):
-            if value in counts or len(counts) < MOST_VALUES or value != value:
-                key = math.nan if value != value else value
-                counts[key] = counts.get(key, 0) + hit
-            else:
-                more += hit
-    told = {f"{value:.9g}": hit for value, hit in sorted(counts.items())}
-    return told | ({"more": more} if more else {})

@@ -24,6 +24,7 @@ from rasterio.windows import Window
 
 from eo_data.bands import band_indexes
 from eo_data.errors import DataRefused
+from eo_data.file_kinds import HEAD, what_else
 from eo_data.object_storage import gdal_options
 from eo_data.radiometry import Radiometry, choose_radiometry
 from eo_data.tiff_structure import is_complete, looks_like_tiff
@@ -115,8 +116,8 @@ def open_tiff(source: str | bytes, where: str) -> Iterator[Any]:
                 with rasterio.open(source, driver="GTiff") as dataset:
                     yield dataset
         except (RasterioIOError, CPLE_BaseError) as error:  # some of GDAL's errors come as they are
-            what = "the TIFF is truncated or damaged" if _is_tiff(source) else "this is no GeoTIFF"
-            raise DataRefused(what, where=where, fix="Give a TIFF file that `rio info` can open") from error
+            what, fix = _what_is_wrong(source)
+            raise DataRefused(what, where=where, fix=fix) from error
 
 
 @contextmanager
@@ -174,10 +175,16 @@ def open_image(
         )
 
 
-def _is_tiff(source: str | bytes) -> bool:
-    """Whether it begins as a TIFF does; a path that only GDAL can open is judged by GDAL."""
+def _what_is_wrong(source: str | bytes) -> tuple[str, str]:
+    """Why GDAL cannot open it, and how to mend it; a path that only GDAL can open is judged by GDAL."""
     with _stream(source) as stream:
-        return stream is not None and looks_like_tiff(stream.read(4))
+        head = None if stream is None else stream.read(HEAD)
+    if head is not None and looks_like_tiff(head):
+        return "the TIFF is truncated or damaged", "Fetch or write the file again"
+    if head is None and not Path(str(source)).exists() and not str(source).startswith("/vsi"):
+        return "there is no such file any more", "Bring it back, then run the step again"
+    said, fix = (None if head is None else what_else(head)) or ("", "Give a TIFF file that `rio info` can open")
+    return f"this is no GeoTIFF{said}", fix
 
 
 def _is_whole(source: str | bytes) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import (
@@ -79,20 +78,25 @@ class _Item(_Part):
     assets: _Assets = _Assets()
 
 
-def read_item(path: Path) -> dict[str, Any]:
-    """The item in a file, as JSON.
+def parse_item(data: bytes, where: str, scene_id: str) -> dict[str, Any]:
+    """The item of a scene, as JSON.
 
     Only what Terraloop takes over is judged: `id`, `collection`, times, place, whether it is simulated, and the
     `image` asset's bands, scale and offset.
+
+    Args:
+        data: The file's bytes.
+        where: Its path or URI, for messages.
+        scene_id: The scene whose item it should be.
 
     Raises:
         DataRefused: If it is no JSON object, one of these is not what STAC says, or it is another scene's item.
     """
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(data)
         canonical_json(content)  # refuses NaN and infinity, which Python reads and JSON has not
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataRefused(f"the item is no JSON ({error})", where=str(path), fix="Write it anew") from error
+    except (ValueError, RecursionError) as error:
+        raise DataRefused(f"the item is no JSON ({error})", where=where, fix="Write it anew") from error
     try:
         item = _Item.model_validate(content)
     except ValidationError as error:
@@ -102,11 +106,11 @@ def read_item(path: Path) -> dict[str, Any]:
         )
         raise DataRefused(
             f"the item cannot be used ({'.'.join(map(str, fault['loc'])) or 'item'}: {said})",
-            where=str(path),
+            where=where,
             fix="Correct the item",
         ) from error
-    if item.id not in {None, path.stem}:
+    if item.id not in {None, scene_id}:
         raise DataRefused(
-            f"the item is that of '{item.id}'", where=str(path), fix="Name the file by the item's id, or correct the id"
+            f"the item is that of '{item.id}'", where=where, fix="Name the file by the item's id, or correct the id"
         )
     return dict(content)

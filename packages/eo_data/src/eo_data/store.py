@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote_to_bytes, urlsplit
@@ -20,6 +21,12 @@ from pydantic import BaseModel, ValidationError
 from eo_data.digests import canonical_json
 from eo_data.errors import DataRefused, TemporaryFailure, TerraloopError, UsageError
 from eo_data.object_storage import obstore_options
+
+_IN_ONE_PIECE = 64 * 2**20
+"""Bytes of a file that go to S3 in one request, put-if-absent; larger ones go in parts."""
+
+_FULL = ("No space left", "Disk quota exceeded", "StorageFull", "InsufficientStorage", "QuotaExceeded")
+"""What disks and S3 servers say when they are full."""
 
 Record = TypeVar("Record", bound=BaseModel)
 
@@ -111,7 +118,7 @@ class Store:
         except (FileNotFoundError, BaseError) as error:
             if _is_absent(error):
                 return False
-            raise self._failure(key, error) from error
+            raise failure(self.resolve(key), error) from error
         return True
 
     def get(self, key: str) -> bytes:
@@ -128,7 +135,7 @@ class Store:
                 raise DataRefused(
                     "there is no such object", where=self.resolve(key), fix="Run the step that makes it first"
                 ) from error
-            raise self._failure(key, error) from error
+            raise failure(self.resolve(key), error) from error
 
     def put_new(self, key: str, data: bytes | Path) -> bool:
         """Write an object unless it is there; returns whether it was written.
@@ -138,17 +145,53 @@ class Store:
             data: The bytes, or a local file whose bytes they are.
 
         Raises:
-            DataRefused: If the local file has gone.
+            DataRefused: If the local file has gone, or changed while it was read.
             TemporaryFailure: If the store is out of reach, or full.
         """
         try:
+            if isinstance(data, Path):
+                return self._put_file(key, data)
             obstore.put(self._objects, key, data, mode="create", use_multipart=False)
-        except AlreadyExistsError:
+        except (AlreadyExistsError, FileExistsError):
             return False
+        except (BaseError, OSError) as error:
+            raise failure(self.resolve(key), error) from error
+        return True
+
+    def _put_file(self, key: str, source: Path) -> bool:
+        """Write a local file's bytes, never all of them in memory."""
+        try:
+            before = source.stat()
+            if isinstance(self._objects, LocalStore):
+                return self._link_file(key, source, before)
+            if before.st_size <= _IN_ONE_PIECE:
+                obstore.put(self._objects, key, source.read_bytes(), mode="create", use_multipart=False)
+                return True
         except FileNotFoundError as error:
-            raise DataRefused("there is no such file any more", where=str(data), fix="Run the step again") from error
-        except BaseError as error:
-            raise self._failure(key, error) from error
+            raise DataRefused("there is no such file any more", where=str(source), fix="Run the step again") from error
+        # S3 has no conditional upload in parts. Only keys that name their content hold large objects: of two
+        # writers the second changes nothing.
+        if self.exists(key):
+            return False
+        obstore.put(self._objects, key, source, use_multipart=True)
+        return True
+
+    def _link_file(self, key: str, source: Path, before: os.stat_result) -> bool:
+        """Copy a file beside its key, then give it its name, which fails where there is one."""
+        target = local_path(self.uri) / key
+        if target.exists():
+            return False
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # obstore lists no file whose name ends so: it names its own unfinished files in the same way.
+        unfinished = target.with_name(f"{target.name}#{int.from_bytes(os.urandom(7), 'big')}")
+        try:
+            shutil.copyfile(source, unfinished)
+            after = source.stat()
+            if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+                raise DataRefused("the file changed while it was read", where=str(source), fix="Run the step again")
+            os.link(unfinished, target)
+        finally:
+            unfinished.unlink(missing_ok=True)
         return True
 
     def list(self, prefix: str) -> list[str]:
@@ -160,7 +203,7 @@ class Store:
         except FileNotFoundError:
             return []
         except BaseError as error:
-            raise self._failure(prefix, error) from error
+            raise failure(self.resolve(prefix), error) from error
 
     def get_json(self, key: str) -> dict[str, Any]:
         """An object that is one JSON object.
@@ -202,17 +245,27 @@ class Store:
             return str(local_path(self.uri) / key)
         return f"/vsis3/{self.uri.removeprefix('s3://')}/{key}"
 
-    def _failure(self, key: str, error: Exception) -> TerraloopError:
-        said = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        if isinstance(error, PermissionDeniedError | UnauthenticatedError):
-            return UsageError(
-                f"the store refuses access ({said})", where=self.resolve(key), fix="Check its credentials"
-            )
-        return TemporaryFailure(
-            f"the store did not answer ({said})",
-            where=self.resolve(key),
-            fix="Check that it is running, reachable and not full, then run the step again",
-        )
+
+def failure(uri: str, error: Exception, what: str = "store") -> TerraloopError:
+    """What to tell of an error of obstore's, or of the disk's.
+
+    Args:
+        uri: What was read or written.
+        error: What came of it.
+        what: What it lies in, for the message.
+    """
+    said = (str(error).splitlines() or [type(error).__name__])[0][:200]
+    if isinstance(error, PermissionDeniedError | UnauthenticatedError | PermissionError):
+        return UsageError(f"the {what} refuses access ({said})", where=uri, fix="Check its credentials and permissions")
+    if "NoSuchBucket" in str(error):
+        return UsageError("there is no such bucket", where=uri, fix="Check its name, or make it")
+    if any(sign in str(error) for sign in _FULL):
+        return TemporaryFailure(f"the {what} is full ({said})", where=uri, fix="Make room, then run the step again")
+    return TemporaryFailure(
+        f"the {what} did not answer ({said})",
+        where=uri,
+        fix="Check that it is running and reachable, then run the step again",
+    )
 
 
 def _is_absent(error: Exception) -> bool:
