@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 
 from eo_data import ingest as ingest_module
 from eo_data.ingest import ingest
@@ -88,7 +89,8 @@ def test_a_scene_reissued_under_its_old_id_is_another_content(make_folder: MakeF
     folder = make_folder(2)
     bring(store, folder)
     old = Scene.find(store, "s00")
-    write_tiff(folder / "images" / "s00.tif", water_scene(50)[0], origin=(300_000.0, 4_000_000.0), names=S2_BANDS)
+    with rasterio.open(folder / "images" / "s00.tif", "r+") as dataset:
+        dataset.write(water_scene(50)[0])
     assert bring(store, folder)["scenes"] == {"added": ["s00"], "present": ["s01"], "refused": {}}
     assert len(list_scenes(store)) == 3
     new = Scene.find(store, "s00")

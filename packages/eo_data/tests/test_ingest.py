@@ -111,14 +111,15 @@ def sparse(path: Path) -> None:
             lambda path: write(path, transform=UTM @ Affine.rotation(30)),
             "rotated or sheared. Bring it north up with gdal",
         ),
-        (lambda path: write(path, transform=UTM @ Affine.rotation(0.1)), "rotated or sheared"),
         (lambda path: write(path, transform=UTM @ Affine.scale(-1, 1)), "mirrored"),
         (lambda path: write(path, transform=Affine(10, 0, float("nan"), 0, -10, 0)), "no transform that places it"),
         (lambda path: write(path, transform=Affine(10, 0, float("inf"), 0, -10, 0)), "no transform that places it"),
         (lambda path: write(path, crs='LOCAL_CS["a desk",UNIT["metre",1]]', transform=UTM), "neither geographic nor"),
         (lambda path: write(path, crs="EPSG:4978", transform=UTM), "neither geographic nor"),
-        (lambda path: write(path, crs="EPSG:3413", transform=Affine(10, 0, -300, 0, -10, 300)), "86 degrees"),
-        (lambda path: write(path, crs="EPSG:4326", transform=Affine(10, 0, 500, 0, -10, 900)), "86 degrees"),
+        (
+            lambda path: write(path, crs="EPSG:4326", transform=Affine(10, 0, 500, 0, -10, 900)),
+            "this grid does not lie",
+        ),
     ],
 )
 def test_what_cannot_be_kept_is_refused_by_name(tmp_path: Path, make: Callable[[Path], Any], said: str) -> None:
