@@ -11,7 +11,7 @@ import rasterio
 from affine import Affine
 from pyproj import Transformer
 from rasterio.enums import ColorInterp
-from shapely.geometry import Point, shape  # type: ignore[import-untyped]
+from shapely.geometry import Point, shape
 
 from eo_data import decoding
 from eo_data.georeference import north_up

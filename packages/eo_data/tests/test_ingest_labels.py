@@ -71,7 +71,7 @@ def test_a_folder_is_read_by_the_use_case_s_patterns(tmp_path: Path, store: Stor
         ({"crs": "EPSG:32631"}, "CRS EPSG:32631, the image has EPSG:32630"),
         ({"transform": Affine(10, 0, 500_003, 0, -10, 4_200_000)}, "a shifted or scaled grid"),
         ({"pixels": np.zeros((2, 64, 64), np.uint8)}, "a label has one band, this one has 2"),
-        ({"pixels": HALF.astype(np.complex64)}, "no label"),
+        ({"pixels": HALF.astype(np.complex64)}, "complex values are no classes"),
     ],
 )
 def test_a_raster_that_does_not_fit_is_refused_and_the_rest_goes_on(
@@ -164,6 +164,20 @@ def test_a_label_whose_values_stand_for_no_class_is_quarantined_with_the_value(t
     result = add_labels(store, case(), str(tmp_path / "drawn"), progress=False)
     judged = validate(store, case(), batch=result["batch"], progress=False)
     assert "77" in judged["quarantined"]["s1"]
+
+
+def test_a_south_up_label_of_a_south_up_scene_is_turned_with_it(tmp_path: Path, store: Store) -> None:
+    turned: dict[str, Any] = {"transform": Affine(10, 0, 500_000, 0, 10, 4_199_360)}
+    values = np.arange(64, dtype=np.uint8)[None, :, None].repeat(64, axis=2) % 2
+    scene(tmp_path / "in", "s1", **turned)
+    bring(store, tmp_path / "in")
+    write_tiff(tmp_path / "drawn" / "s1.tif", values, **turned)
+    write_tiff(tmp_path / "drawn" / "s2.tif", values, **turned)
+    _, labels, tally = ingest_labels(store, case(), str(tmp_path / "drawn"), progress=False)
+    assert (tally.added, tally.waiting) == (["s1", "s2"], ["s2"])
+    for label in labels:
+        assert np.array_equal(kept(store, label)[0], values[0, ::-1])
+    assert store.get_json(labels[0].record)["grid"] == store.get_json(labels[1].record)["grid"]
 
 
 def test_source_and_labels_in_one_call_give_one_batch(tmp_path: Path, store: Store) -> None:

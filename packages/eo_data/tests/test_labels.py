@@ -79,16 +79,6 @@ def test_a_mask_hides_what_a_declared_nodata_that_is_a_class_does_not(tmp_path: 
     assert class_indexes(np.zeros((2, 4), np.uint8), DATA, 0, hidden).tolist() == [[255] * 4, [0] * 4]
 
 
-def test_values_are_counted_over_all_strips() -> None:
-    strips = [np.array([[0, 1, 1]], np.uint8), np.array([[1, 255, 0], [0, 0, 0]], np.uint8)]
-    assert label_values(strips) == {"0": 5, "1": 3, "255": 1}
-    assert label_values([np.array([0.5, np.nan, np.nan]), np.array([np.nan, -1])]) == {"-1": 1, "0.5": 1, "nan": 3}
-    many = label_values([np.arange(100), np.arange(100)])
-    assert len(many) == 65
-    assert sum(many.values()) == 200
-    assert many["more"] == 72
-
-
 def test_a_file_that_is_no_label_is_refused_by_name(tmp_path: Path) -> None:
     path = write_tiff(tmp_path / "two.tif", np.zeros((2, 4, 4), np.uint8))
     with pytest.raises(DataRefused, match=r"^s1: a label has one band, this one has 2"):

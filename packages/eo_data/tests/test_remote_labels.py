@@ -21,6 +21,7 @@ from eo_data.store import Store
 
 from .conftest import write_tiff
 from .label_scenes import bring, case, ids, kept, scene
+from .s3_server import s3_server, use_s3
 
 MAP = np.random.default_rng(5).integers(0, 2, (1, 4000, 4000)).astype(np.uint8)
 SHAPE = {"type": "Polygon", "coordinates": [[[-3.1, 37], [-2.9, 37], [-2.9, 39], [-3.1, 39], [-3.1, 37]]]}
@@ -89,21 +90,11 @@ def web(tmp_path: Path) -> Iterator[tuple[str, Path, list[int]]]:
 
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """An S3 server on a real socket, with the bucket `maps`; boto3's client of it."""
-    import boto3
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    monkeypatch.setenv("AWS_REGION", "us-east-1")
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://{host}:{port}")
-    client = boto3.client("s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1")
-    client.create_bucket(Bucket="maps")
-    yield client
-    server.stop()
+    """A client of an S3 server on a real socket that has the bucket `maps`."""
+    with s3_server() as url:
+        client = use_s3(monkeypatch, url)
+        client.create_bucket(Bucket="maps")
+        yield client
 
 
 def expected() -> Any:

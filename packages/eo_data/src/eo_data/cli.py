@@ -81,8 +81,7 @@ def _ingest(arguments: argparse.Namespace) -> dict[str, Any]:
 
     if arguments.source is None and arguments.labels is None:
         raise UsageError("nothing to ingest", where="--source", fix="Give --source URI, --labels URI, or both")
-    store, usecase = Store(arguments.store), UseCase.load(arguments.usecase)
-    brought = None
+    store, usecase, brought = Store(arguments.store), UseCase.load(arguments.usecase), None
     if arguments.source is not None:
         brought = ingest(
             store,

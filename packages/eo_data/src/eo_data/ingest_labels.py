@@ -14,17 +14,19 @@ from eo_data.batches import Batch, BatchScene
 from eo_data.digests import SHORT, json_digest
 from eo_data.errors import DataRefused
 from eo_data.features import LabelKey
+from eo_data.georeference import north_up
 from eo_data.ingest import Tally
 from eo_data.items import describe_grid
-from eo_data.label_sources import LabelFile, LabelSource
 from eo_data.label_store import keep_label
 from eo_data.land_cover import LandCover
 from eo_data.overlap import Box, lonlat_box, scene_grid
 from eo_data.polygons import Polygons
 from eo_data.rasters import open_tiff, same_grid
 from eo_data.scene import Scene, list_scenes, newest
+from eo_data.sources.candidate import VALID_ID
+from eo_data.sources.label_sources import LabelFile, LabelSource
 from eo_data.store import Store
-from eo_data.usecase import VALID_NAME, DataSection, UseCase
+from eo_data.usecase import DataSection, UseCase
 
 log = logging.getLogger(__name__)
 
@@ -163,27 +165,32 @@ def _from_folder(
     by_id = {scene.id: scene for scene in scenes}
     for file in _shown(source.files(data), progress):
         try:
+            _require_id(file)
             scene = by_id.get(file.id)
-            path = source.fetched_label(file, folder)
-            grid = _grid_of(file, path, scene)
-            found.keep(*keep_label(store, file.id, source.name, grid, path, file.where), scene)
+            with tempfile.TemporaryDirectory(dir=folder) as workspace:
+                path = north_up(file.fetch(Path(workspace)), file.where, Path(workspace), "label")
+                grid = _grid_of(file, path, scene)
+                found.keep(*keep_label(store, file.id, source.name, grid, path, file.where), scene)
         except DataRefused as refusal:
             found.refuse(file.id, refusal)
     return found
+
+
+def _require_id(file: LabelFile) -> None:
+    if not VALID_ID.fullmatch(file.id):
+        raise DataRefused(
+            f"{file.id[:128]!r} is no id: it holds letters, digits, '.', '_' and '-' only, at most 128",
+            where=file.where,
+            fix="Rename the file",
+        )
 
 
 def _grid_of(file: LabelFile, path: Path, scene: Scene | None) -> str:
     """The grid that a label lies on: its scene's, else its own.
 
     Raises:
-        DataRefused: If its name is no id, it cannot be read, or lies on another grid than its scene.
+        DataRefused: If it cannot be read, or lies on another grid than its scene.
     """
-    if not VALID_NAME.fullmatch(file.id):
-        raise DataRefused(
-            f"{file.id[:128]!r} is no id: it holds letters, digits, '.', '_' and '-' only, at most 128",
-            where=file.where,
-            fix="Rename the file",
-        )
     with open_tiff(str(path), file.where) as label:
         if scene is None:
             return describe_grid(label)

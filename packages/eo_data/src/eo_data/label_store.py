@@ -25,9 +25,6 @@ from eo_data.usecase import IGNORE
 STRIP = 512
 """Rows of a label that are in memory at a time."""
 
-MAX_PIXELS = 1 << 32
-"""More pixels than any scene has: a header that claims them is damaged or made to do harm."""
-
 _TYPES = ("uint8", "int16", "uint16", "int32", "uint32", "int64")
 
 
@@ -92,12 +89,8 @@ def keep_label(
     with open_tiff(str(path), name) as dataset:
         if dataset.count != 1:
             raise DataRefused(f"a label has one band, this one has {dataset.count}", where=name, fix="Keep the classes")
-        if dataset.dtypes[0].startswith("complex") or dataset.height * dataset.width > MAX_PIXELS:
-            raise DataRefused(
-                f"no label: {dataset.height} x {dataset.width} pixels of {dataset.dtypes[0]}",
-                where=name,
-                fix="Give one band of class values on the scene's grid",
-            )
+        if dataset.dtypes[0].startswith("complex"):
+            raise DataRefused("complex values are no classes", where=name, fix="Give whole numbers")
         nodata = dataset.nodata
         pixels, values = measure_label(dataset, name)
     label = LabelKey(scene_id, source, label_content(pixels, grid, nodata))

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final, Literal
 from urllib.parse import unquote, urlsplit
 
 from eo_data.errors import DataRefused, TemporaryFailure, UsageError
+from eo_data.sources.candidate import source_name
+from eo_data.sources.folder import FolderListing
+from eo_data.sources.patterns import matches
+from eo_data.sources.prefix import PrefixListing
 from eo_data.store import Store, as_uri, local_path
 from eo_data.usecase import DataSection
 
@@ -30,11 +34,13 @@ class LabelFile:
 
     Attributes:
         id: The scene's id.
-        where: Path or URI of the raster.
+        where: Path or URI of the raster, for messages.
+        fetch: What gives it as a file of this machine; it may lie in the workspace folder that is named.
     """
 
     id: str
     where: str
+    fetch: Callable[[Path], Path]
 
 
 class LabelSource:
@@ -55,14 +61,14 @@ class LabelSource:
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
-        full = as_uri(uri)
+        self._full = full = as_uri(uri)
         parts = urlsplit(full)
         self._scheme = parts.scheme
         self.remote = parts.scheme in {"http", "https", "s3"}
         path = PurePosixPath(unquote(parts.path)) if self.remote else local_path(full)
         self.kind = self._kind(path)
         stem = path.stem if self.kind != "folder" else path.name or parts.netloc
-        self.name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-.")[:64] or "labels"
+        self.name = source_name(stem, "labels")
 
     def _kind(self, path: PurePosixPath | Path) -> Literal["folder", "map", "polygons"]:
         if isinstance(path, Path) and not path.exists():
@@ -123,47 +129,27 @@ class LabelSource:
 
         Raises:
             DataRefused: If nothing is found, naming what was looked for.
+            TemporaryFailure: If a bucket does not answer.
         """
         whole = [folder.label for folder in data.folders]
-        last = sorted({pattern.rpartition("/")[2] for pattern in whole if "{id}" in pattern.rpartition("/")[2]})
-        patterns = [*whole, *sorted(last, key=len, reverse=True), "{id}.tif"]
-        for pattern in dict.fromkeys(patterns):
-            found = sorted(self._matches(pattern), key=lambda file: file.id)
+        last = {name for pattern in whole if "{id}" in (name := pattern.rpartition("/")[2])}
+        patterns = list(dict.fromkeys([*whole, *sorted(last, key=len, reverse=True), "{id}.tif"]))
+        listing = PrefixListing(self._full) if self._scheme == "s3" else FolderListing(local_path(self._full))
+        for pattern in patterns:
+            found = [
+                LabelFile(scene_id, listing.told(name), partial(listing.fetch, name))
+                for scene_id, _, name in matches(listing, pattern)
+            ]
             if found:
-                return found
+                return sorted(found, key=lambda file: file.id)
         raise DataRefused(
-            f"no label is found (looked for {', '.join(dict.fromkeys(patterns))})",
+            f"no label is found (looked for {', '.join(patterns)})",
             where=self.uri,
             fix="Check --labels or data.folders",
         )
 
-    def _matches(self, pattern: str) -> Iterator[LabelFile]:
-        before, after = pattern.split("{id}")
-        if self._scheme == "s3":
-            store = Store(self.uri)
-            for key in store.list(""):
-                if len(key) > len(pattern) - len("{id}") and key.startswith(before) and key.endswith(after):
-                    name = key[len(before) : len(key) - len(after)]
-                    if "/" not in name:
-                        yield LabelFile(name, store.resolve(key))
-            return
-        root = local_path(self.uri)
-        for path in root.glob(pattern.replace("{id}", "*")):
-            if path.is_file():
-                text = path.relative_to(root).as_posix()
-                yield LabelFile(text[len(before) : len(text) - len(after)], str(path))
-
-    def fetched_label(self, file: LabelFile, folder: Path) -> Path:
-        """A raster of the folder on this machine."""
-        if self._scheme != "s3":
-            return Path(file.where)
-        store = Store(self.uri)
-        target = folder / "label.tif"
-        target.write_bytes(store.get(store.key(file.where)))
-        return target
-
     def _object(self) -> tuple[Store, str]:
-        folder, _, name = self.uri.rpartition("/")
+        folder, _, name = self._full.rpartition("/")
         return Store(folder), name
 
 
