@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -176,29 +174,40 @@ def test_a_scene_that_cannot_be_decoded_any_more_is_refused_by_name(tmp_path: Pa
     assert not list((tmp_path / "store").rglob("manifest.json"))
 
 
-def test_chip_killed_half_way_and_run_again_gives_the_whole_dataset(tmp_path: Path) -> None:
-    usecase = small_usecase()
-    root = tmp_path / "usecase" / "water"
+DIES = """
+import os, signal, sys
+from eo_data import cli, store
+
+put_new, left = store.Store.put_new, [int(sys.argv[1])]
+
+def put_and_die(self, key, data):
+    if not left[0]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    left[0] -= 1
+    return put_new(self, key, data)
+
+store.Store.put_new = put_and_die
+cli.main(sys.argv[2:])
+"""
+"""The command, killed when it is about to write one object more than its first argument says."""
+
+
+def test_chip_killed_half_way_and_run_again_gives_the_whole_dataset(tmp_path: Path, store: Store) -> None:
+    usecase, root = small_usecase(), tmp_path / "usecases" / "water"
     root.mkdir(parents=True)
-    (root / "usecase.yaml").write_text(yaml.safe_dump({"data": usecase.data.model_dump(mode="json")}))
-    stores = [Store(str(tmp_path / name)) for name in ("killed", "whole")]
-    verdicts = stores[0].key(accept(stores[0], usecase, str(write_pairs(tmp_path / "source", 40))))
-    shutil.copytree(tmp_path / "killed", tmp_path / "whole", dirs_exist_ok=True)
-    command = [sys.executable, "-m", "eo_data", "chip", "--usecase", str(root), "--store", stores[0].uri]
-    process = subprocess.Popen([*command, "--verdicts", verdicts], stderr=subprocess.DEVNULL, stdout=subprocess.PIPE)
-    chips = tmp_path / "killed" / "datasets"
-    while process.poll() is None and len(list(chips.glob("*/chips/*"))) < 5:
-        time.sleep(0.001)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
-    assert len(list(chips.glob("*/chips/*.npy"))) >= 5
-    assert not list(chips.glob("*/manifest.json"))
-    results = [chip(store, usecase, verdicts, progress=False) for store in stores]
-    assert results[0]["digest"] == results[1]["digest"]
-    killed, whole = (Dataset(store, result["dataset"]) for store, result in zip(stores, results, strict=True))
-    assert killed.statistics == whole.statistics
-    assert killed.chips() == whole.chips()
-    for record in whole.chips():
-        (image, label), (other_image, other_label) = killed.read(record), whole.read(record)
-        assert np.array_equal(image, other_image)
-        assert np.array_equal(label, other_label)
+    (root / "usecase.yaml").write_text(
+        yaml.safe_dump({"title": usecase.title, "data": usecase.data.model_dump(mode="json")})
+    )
+    verdicts = accept(store, usecase, str(write_pairs(tmp_path / "source", 8)))
+    digest = chip(store, usecase, verdicts, progress=False)["digest"]
+    whole = objects(store)
+    for written in (5, len(whole) - 1):  # among the chips; all but the manifest
+        shutil.rmtree(tmp_path / "store" / "datasets")
+        command = ["chip", "--usecase", str(root), "--store", store.uri, "--verdicts", verdicts]
+        run = subprocess.run([sys.executable, "-c", DIES, str(written), *command], capture_output=True, check=False)
+        assert run.returncode == -signal.SIGKILL, run.stderr
+        assert len(objects(store)) == written
+        assert not list((tmp_path / "store").rglob("manifest.json"))
+        again = chip(store, usecase, verdicts, progress=False)
+        assert (again["digest"], again["existing"]) == (digest, False)
+        assert objects(store) == whole
