@@ -1,4 +1,4 @@
-"""Chips: which scenes take part, which pixels a chip holds, and what the dataset's digest follows."""
+"""Chips: which pixels a chip holds, and what the dataset's digest follows."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 from eo_data.chips import chip
 from eo_data.dataset import Dataset, model_input
 from eo_data.errors import DataRefused, UsageError
-from eo_data.scene import Scene, list_scenes
-from eo_data.selection import select_scenes
 from eo_data.store import Store
 from eo_data.usecase import SPLITS, UseCase
 
@@ -53,98 +51,6 @@ def write_pairs(root: Path, count: int) -> Path:
     for number in range(count):
         write_pair(root, number)
     return root
-
-
-# --- which scenes
-
-
-def chosen_pixels(store: Store, usecase: UseCase, verdicts: str, scene_id: str) -> int:
-    """The first pixel of the content that a dataset would take."""
-    (verdict,) = [v for v in select_scenes(store, usecase, verdicts).verdicts if v.id == scene_id]
-    with Scene.load(store, verdict.scene).image(usecase.data) as image:
-        return int(image.values(0, 0, 1, 1)[0, 0, 0])
-
-
-def constant(value: int) -> NDArray[np.uint16]:
-    return np.full((13, 40, 40), value, np.uint16)
-
-
-@pytest.mark.parametrize("seed", range(4))  # contents are named by hashes: their order must not decide
-def test_of_a_scene_reissued_under_its_id_both_contents_stay_and_the_newest_counts(
-    tmp_path: Path, store: Store, water: UseCase, seed: int
-) -> None:
-    for value in (1000 + seed, 2000 + seed, 1500 + seed):
-        root = tmp_path / f"source{value}" / "scenes"
-        write_pair(root, 0, pixels=constant(value))
-        verdicts = accept(store, water, str(root))
-        assert chosen_pixels(store, water, verdicts, "s00") == value
-    assert len(list_scenes(store)) == 3
-    write_pair(tmp_path / "later", 1)
-    verdicts = accept(store, water, str(tmp_path / "later"))
-    assert chosen_pixels(store, water, verdicts, "s00") == 1500 + seed
-    with Scene.find(store, "s00").image(water.data) as image:
-        assert (image.values(0, 0, 1, 1) == 1500 + seed).all()
-
-
-def test_a_batch_that_brings_the_old_content_again_is_believed(tmp_path: Path, store: Store, water: UseCase) -> None:
-    for value in (1000, 2000):
-        write_pair(tmp_path / str(value) / "scenes", 0, pixels=constant(value))
-    old, new = (accept(store, water, str(tmp_path / value / "scenes")) for value in ("1000", "2000"))
-    assert chosen_pixels(store, water, new, "s00") == 2000
-    assert chosen_pixels(store, water, old, "s00") == 1000
-
-
-def test_of_differing_labels_the_newest_counts_and_both_stay(tmp_path: Path, store: Store, water: UseCase) -> None:
-    root = tmp_path / "source"
-    labels = []
-    for value in (0, 1, 0, 1, 0):  # every label but the first two is there already
-        label = np.full((40, 40), value, np.uint8)
-        write_pair(root, 0, label=label)
-        verdicts = accept(store, water, str(root))
-        (verdict,) = select_scenes(store, water, verdicts).verdicts
-        assert verdict.label is not None
-        labels.append(verdict.label)
-    assert labels[0] == labels[2] == labels[4] != labels[1] == labels[3]
-    assert len([key for key in store.list("labels") if key.endswith("label.tif")]) == 2
-    assert len(list_scenes(store)) == 1
-
-
-def test_quarantined_and_unlabelled_scenes_take_no_part_and_are_counted(
-    tmp_path: Path, store: Store, water: UseCase
-) -> None:
-    root = write_pairs(tmp_path / "source", 4)
-    (root / "labels" / "s02.tif").unlink()
-    selection = select_scenes(store, water, accept(store, water, str(root), quarantine={"s01"}))
-    assert [verdict.id for verdict in selection.verdicts] == ["s00", "s03"]
-    assert selection.unlabelled == 1
-
-
-def test_a_reissue_in_quarantine_leaves_the_accepted_content(tmp_path: Path, store: Store, water: UseCase) -> None:
-    for value in (1000, 2000):
-        write_pair(tmp_path / str(value) / "scenes", 0, pixels=constant(value))
-    accept(store, water, str(tmp_path / "1000" / "scenes"))
-    verdicts = accept(store, water, str(tmp_path / "2000" / "scenes"), quarantine={"s00"})
-    assert chosen_pixels(store, water, verdicts, "s00") == 1000
-
-
-def test_without_a_labelled_scene_there_is_no_dataset(tmp_path: Path, store: Store, water: UseCase) -> None:
-    root = write_pairs(tmp_path / "source", 2)
-    verdicts = accept(store, water, str(root), quarantine={"s00", "s01"})
-    with pytest.raises(DataRefused, match=r"no accepted scene has a label \(0 accepted\)"):
-        chip(store, water, verdicts, progress=False)
-
-
-def test_verdicts_of_another_use_case_or_expectation_are_refused(tmp_path: Path, store: Store, water: UseCase) -> None:
-    verdicts = accept(store, water, str(write_pairs(tmp_path / "source", 1)))
-    with pytest.raises(UsageError, match="not of use case 'water-hls' as it is now"):
-        chip(store, UseCase.load("water-hls"), verdicts, progress=False)
-    with pytest.raises(UsageError, match="Validate again"):
-        chip(store, small_usecase(expectations={"min_size": 16}), verdicts, progress=False)
-    batch = store.list("batches")[0]
-    scene = list_scenes(store)[0].uri
-    for wrong in (batch, store.resolve(batch), scene, "verdicts/water/none/batches/1.json"):
-        with pytest.raises(DataRefused):
-            chip(store, water, wrong, progress=False)
 
 
 # --- which pixels
@@ -197,7 +103,7 @@ def test_what_has_no_data_is_0_and_not_scored(tmp_path: Path, store: Store) -> N
 
 def test_reflectance_beyond_int16_is_clipped_not_wrapped(tmp_path: Path, store: Store) -> None:
     usecase, root = small_usecase(), write_pairs(tmp_path / "source", 8)
-    write_pair(root, 0, pixels=constant(65535))
+    write_pair(root, 0, pixels=np.full((13, 40, 40), 65535, np.uint16))
     dataset = Dataset(store, chip(store, usecase, accept(store, usecase, str(root)), progress=False)["dataset"])
     record = next(c for c in dataset.chips() if c.scene == "s00")
     assert (dataset.read(record)[0][:, :8, :8] == 32767).all()

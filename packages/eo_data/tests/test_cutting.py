@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +29,14 @@ from .test_chips import small_usecase, write_pair, write_pairs
 from .verdicts_by_hand import accept
 
 
-def write_large(root: Path, *, size: int = 700, **profile: Any) -> Path:
+def write_large(root: Path, *, size: int = 400, **profile: Any) -> Path:
     """A scene over many cells, with some pixels without data and some labels that are not scored."""
     pixels, label = water_scene(3, size=size)
     pixels[:, :50, :60] = 0
     label[100:130, 200:260] = 255
     origin = lonely_origin(0, size)
-    write_tiff(root / "images" / "large.tif", pixels, names=S2_BANDS, nodata=0, origin=origin, step=10.0, **profile)
-    write_tiff(root / "labels" / "large.tif", label[None], origin=origin, step=10.0)
+    write_tiff(root / "images" / "large.tif", pixels, names=S2_BANDS, nodata=0, origin=origin, step=30.0, **profile)
+    write_tiff(root / "labels" / "large.tif", label[None], origin=origin, step=30.0)
     return root
 
 
@@ -176,30 +174,40 @@ def test_a_scene_that_cannot_be_decoded_any_more_is_refused_by_name(tmp_path: Pa
     assert not list((tmp_path / "store").rglob("manifest.json"))
 
 
-def test_chip_killed_half_way_and_run_again_gives_the_whole_dataset(tmp_path: Path) -> None:
-    usecase = small_usecase()
-    root = tmp_path / "usecase" / "water"
+DIES = """
+import os, signal, sys
+from eo_data import cli, store
+
+put_new, left = store.Store.put_new, [int(sys.argv[1])]
+
+def put_and_die(self, key, data):
+    if not left[0]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    left[0] -= 1
+    return put_new(self, key, data)
+
+store.Store.put_new = put_and_die
+cli.main(sys.argv[2:])
+"""
+"""The command, killed when it is about to write one object more than its first argument says."""
+
+
+def test_chip_killed_half_way_and_run_again_gives_the_whole_dataset(tmp_path: Path, store: Store) -> None:
+    usecase, root = small_usecase(), tmp_path / "usecases" / "water"
     root.mkdir(parents=True)
-    (root / "usecase.yaml").write_text(yaml.safe_dump({"data": usecase.data.model_dump(mode="json")}))
-    source = write_pairs(tmp_path / "source", 60)
-    stores = [Store(str(tmp_path / name)) for name in ("killed", "whole")]
-    verdicts = [accept(store, UseCase.load(str(root)), str(source)) for store in stores]
-    command = [sys.executable, "-m", "eo_data", "chip", "--usecase", str(root), "--store", stores[0].uri]
-    process = subprocess.Popen([*command, "--verdicts", verdicts[0]], stderr=subprocess.DEVNULL, stdout=subprocess.PIPE)
-    chips = tmp_path / "killed" / "datasets"
-    while process.poll() is None and len(list(chips.glob("*/chips/*"))) < 5:
-        time.sleep(0.001)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
-    assert len(list(chips.glob("*/chips/*.npy"))) >= 5
-    assert not list(chips.glob("*/manifest.json"))
-    results = [
-        chip(store, UseCase.load(str(root)), uri, progress=False) for store, uri in zip(stores, verdicts, strict=True)
-    ]
-    assert results[0]["digest"] == results[1]["digest"]
-    killed, whole = (Dataset(store, result["dataset"]) for store, result in zip(stores, results, strict=True))
-    assert killed.statistics == whole.statistics
-    assert killed.chips() == whole.chips()
-    for record in whole.chips():
-        for one, other in zip(killed.read(record), whole.read(record), strict=True):
-            assert np.array_equal(one, other)
+    (root / "usecase.yaml").write_text(
+        yaml.safe_dump({"title": usecase.title, "data": usecase.data.model_dump(mode="json")})
+    )
+    verdicts = accept(store, usecase, str(write_pairs(tmp_path / "source", 8)))
+    digest = chip(store, usecase, verdicts, progress=False)["digest"]
+    whole = objects(store)
+    for written in (5, len(whole) - 1):  # among the chips; all but the manifest
+        shutil.rmtree(tmp_path / "store" / "datasets")
+        command = ["chip", "--usecase", str(root), "--store", store.uri, "--verdicts", verdicts]
+        run = subprocess.run([sys.executable, "-c", DIES, str(written), *command], capture_output=True, check=False)
+        assert run.returncode == -signal.SIGKILL, run.stderr
+        assert len(objects(store)) == written
+        assert not list((tmp_path / "store").rglob("manifest.json"))
+        again = chip(store, usecase, verdicts, progress=False)
+        assert (again["digest"], again["existing"]) == (digest, False)
+        assert objects(store) == whole

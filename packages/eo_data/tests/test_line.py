@@ -327,28 +327,6 @@ def test_a_killed_ingest_leaves_nothing_half_written(make_folder: MakeFolder, tm
     assert set(again["scenes"]["present"]) >= {scene.id for scene in seen}
 
 
-def test_a_killed_chip_leaves_no_dataset(make_folder: MakeFolder, tmp_path: Path, water: UseCase) -> None:
-    folder = make_folder(40)
-    root = tmp_path / "store"
-    batch = ingest(Store(str(root)), water, str(folder), progress=False)["batch"]
-    validated = validate(Store(str(root)), water, batch=batch, progress=False)
-    command = ["chip", "--usecase", "water", "--store", str(root), "--verdicts", validated["verdicts"]]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "eo_data", *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    deadline = time.monotonic() + 60
-    while not list(root.glob("datasets/*/chips/*.npy")) and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.002)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    assert not list(root.glob("datasets/*/manifest.json"))
-    code, chipped, log = eo_data("chip", "--store", str(root), "--verdicts", validated["verdicts"])
-    assert code == 0, log
-    dataset = Dataset(Store(str(root)), chipped["dataset"])
-    for record in dataset.chips():
-        assert dataset.read(record)[0].shape == (6, 128, 128)
-
-
 def test_the_real_hls_chips_follow_their_lists(test_data: Path, tmp_path: Path) -> None:
     ingested, validated, chipped = run_line(tmp_path / "store", test_data / "hls-water", usecase="water-hls")
     assert len(ingested["scenes"]["added"]) == 182

@@ -13,10 +13,10 @@ from affine import Affine
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 
+from eo_data.cells import project
 from eo_data.decoding import require_plausible, strip_rows, undecodable
 from eo_data.errors import DataRefused, TemporaryFailure
 from eo_data.rasters import geobox_of, mask_reader, open_tiff
-from eo_data.split import project
 
 _SLACK: Final = 1e-3
 """Pixels by which a row or column may lean over the whole raster: writers round."""
