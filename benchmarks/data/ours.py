@@ -15,6 +15,7 @@ from benchmarks.protocol import Check, Variant
 from eo_data.dataset import model_input
 from eo_data.labels import class_indexes
 from eo_data.loader import ChipList, ChipLoader, DatasetSource, RasterPair, RasterSource, grid_chips, jittered_chips
+from eo_data.loader.sources import Source
 from eo_data.radiometry import Radiometry
 
 GRID: Final = "loader, grid (amplification 1)"
@@ -41,19 +42,19 @@ class Ours:
     jittered: ChipList
 
     def loader(self, name: str) -> ChipLoader:
-        """The loader of a variant."""
-        normal = {"mean": self.work.mean, "std": self.work.std}
-        if name in (GRID, GRID_ONE):
-            threads = 1 if name == GRID_ONE else None
-            return ChipLoader(self.source, self.full_tiles, minibatch=MINIBATCH, threads=threads, **normal)
-        if name == GRID_GDAL:
-            return ChipLoader(self.by_gdal, self.full_tiles, minibatch=MINIBATCH, **normal)
-        if name == JITTERED:
-            return ChipLoader(self.source, self.jittered, minibatch=MINIBATCH, **normal)
-        chips = self.dataset.chips
-        if name == CACHED:
-            return ChipLoader(self.dataset, chips, minibatch=MINIBATCH, **normal)
-        return ChipLoader(self.dataset, chips, minibatch=MINIBATCH)
+        """The loader of a variant; all but one normalise."""
+        source: Source = self.by_gdal if name == GRID_GDAL else self.source
+        chips = self.jittered if name == JITTERED else self.full_tiles
+        if name in (CACHED, CACHED_PLAIN):
+            source, chips = self.dataset, self.dataset.chips
+        return ChipLoader(
+            source,
+            chips,
+            minibatch=MINIBATCH,
+            mean=None if name == CACHED_PLAIN else self.work.mean,
+            std=None if name == CACHED_PLAIN else self.work.std,
+            threads=1 if name == GRID_ONE else None,
+        )
 
     def variants(self) -> list[Variant]:
         """Everything that is timed."""
