@@ -88,16 +88,16 @@ def _variant(name: str, loader: ChipLoader, passes: int) -> Variant:
 def checks(ours: Ours) -> dict[str, Check]:
     """What has to hold before a number counts."""
     return {
-        "grid chips equal rasterio's": _equal_to_rasterio(ours, GRID),
-        "jittered chips equal rasterio's": _equal_to_rasterio(ours, JITTERED),
-        "grid minibatches mix blocks": _mixed(ours.loader(GRID), ours.full_tiles),
-        "jittered minibatches mix blocks": _mixed(ours.loader(JITTERED), ours.jittered),
+        "grid chips equal rasterio's": equal_to_rasterio(ours, GRID),
+        "jittered chips equal rasterio's": equal_to_rasterio(ours, JITTERED),
+        "grid minibatches mix blocks": mixed(ours.loader(GRID), ours.full_tiles),
+        "jittered minibatches mix blocks": mixed(ours.loader(JITTERED), ours.jittered),
         "cached chips equal the dataset's": _equal_to_dataset(ours),
         "tiles are decoded by this project": Check(ours.source.decoders == ["tiles"], f"{ours.source.decoders}"),
     }
 
 
-def _equal_to_rasterio(ours: Ours, name: str) -> Check:
+def equal_to_rasterio(ours: Ours, name: str) -> Check:
     """Chips and labels of an epoch against windows that rasterio reads, brought to the same unit by the slow path."""
     work, data = ours.work, ours.work.usecase.data
     rule = Radiometry(data.reflectance.scale, data.reflectance.offset, 0, "usecase")
@@ -119,7 +119,7 @@ def _equal_to_rasterio(ours: Ours, name: str) -> Check:
     return Check(seen > 0, f"{seen} chips and labels compared")
 
 
-def _mixed(loader: ChipLoader, chips: ChipList, least: int = 8) -> Check:
+def mixed(loader: ChipLoader, chips: ChipList, least: int = 8) -> Check:
     """Distinct blocks in every full minibatch of an epoch."""
     counts = [
         len({int(chips.block[place.number]) for place in minibatch.chips})
