@@ -18,7 +18,7 @@ from .conftest import write_tiff
 
 SHAPE = (75, 101)
 WINDOWS = [(0, 0, 75, 101), (32, 48, 32, 48), (5, 10, 60, 80), (64, 96, 11, 5), (32, 0, 32, 96)]
-TILES = {"tiled": True, "blockxsize": 48, "blockysize": 32}
+TILES: dict[str, Any] = {"tiled": True, "blockxsize": 48, "blockysize": 32}
 
 
 def pixels(dtype: str, bands: int = 3) -> NDArray[Any]:
@@ -47,8 +47,8 @@ def test_tiles_and_strips_of_every_codec_equal_rasterios(tmp_path: Path, codec: 
     values = pixels(dtype)
     ways = itertools.product((1, 2), ("band", "pixel"), (TILES, {"tiled": False}))
     for (predictor, interleave, layout), order in itertools.product(ways, ("LITTLE", "BIG")):
-        compress = {} if codec == "none" else {"compress": codec, "predictor": predictor}
-        how = {"interleave": interleave, "ENDIANNESS": order, "compress": None, **compress, **layout}
+        compress: dict[str, Any] = {} if codec == "none" else {"compress": codec, "predictor": predictor}
+        how: dict[str, Any] = {"interleave": interleave, "ENDIANNESS": order, "compress": None, **compress, **layout}
         check(write_tiff(tmp_path / "image.tif", values, **how))
 
 
