@@ -24,7 +24,7 @@ nox.options.sessions = ["lint", "typecheck", "test"]
 
 STEPS = ("train", "serve")
 EVERYTHING = ("dev", "train", "serve", "mlflow")
-SOURCES = ("packages", "pipelines", "infra", "tests", "noxfile.py")
+SOURCES = ("packages", "pipelines", "infra", "benchmarks", "tests", "noxfile.py")
 
 
 @nox.session
@@ -69,6 +69,14 @@ def test_serving(session: nox.Session) -> None:
 def test_pipelines(session: nox.Session) -> None:
     """Run the tests of pipelines and infra."""
     _dev(session, "python", "tests/suites.py", "--only", "pipelines", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure beside the field (-- data, -- data --check, -- data --quick)."""
+    _ensure(session, "bench")
+    python = str(environments.executable("bench", "python"))
+    session.run(python, "-m", "benchmarks", *session.posargs, external=True, env={"PYTHONPATH": str(ROOT)})
 
 
 @nox.session

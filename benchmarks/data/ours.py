@@ -15,6 +15,7 @@ from benchmarks.protocol import Check, Variant
 from eo_data.dataset import model_input
 from eo_data.labels import class_indexes
 from eo_data.loader import ChipList, ChipLoader, DatasetSource, RasterPair, RasterSource, grid_chips, jittered_chips
+from eo_data.loader.sources import Source
 from eo_data.radiometry import Radiometry
 
 GRID: Final = "loader, grid (amplification 1)"
@@ -41,19 +42,19 @@ class Ours:
     jittered: ChipList
 
     def loader(self, name: str) -> ChipLoader:
-        """The loader of a variant."""
-        normal = {"mean": self.work.mean, "std": self.work.std}
-        if name in (GRID, GRID_ONE):
-            threads = 1 if name == GRID_ONE else None
-            return ChipLoader(self.source, self.full_tiles, minibatch=MINIBATCH, threads=threads, **normal)
-        if name == GRID_GDAL:
-            return ChipLoader(self.by_gdal, self.full_tiles, minibatch=MINIBATCH, **normal)
-        if name == JITTERED:
-            return ChipLoader(self.source, self.jittered, minibatch=MINIBATCH, **normal)
-        chips = self.dataset.chips
-        if name == CACHED:
-            return ChipLoader(self.dataset, chips, minibatch=MINIBATCH, **normal)
-        return ChipLoader(self.dataset, chips, minibatch=MINIBATCH)
+        """The loader of a variant; all but one normalise."""
+        source: Source = self.by_gdal if name == GRID_GDAL else self.source
+        chips = self.jittered if name == JITTERED else self.full_tiles
+        if name in (CACHED, CACHED_PLAIN):
+            source, chips = self.dataset, self.dataset.chips
+        return ChipLoader(
+            source,
+            chips,
+            minibatch=MINIBATCH,
+            mean=None if name == CACHED_PLAIN else self.work.mean,
+            std=None if name == CACHED_PLAIN else self.work.std,
+            threads=1 if name == GRID_ONE else None,
+        )
 
     def variants(self) -> list[Variant]:
         """Everything that is timed."""
@@ -87,16 +88,16 @@ def _variant(name: str, loader: ChipLoader, passes: int) -> Variant:
 def checks(ours: Ours) -> dict[str, Check]:
     """What has to hold before a number counts."""
     return {
-        "grid chips equal rasterio's": _equal_to_rasterio(ours, GRID),
-        "jittered chips equal rasterio's": _equal_to_rasterio(ours, JITTERED),
-        "grid minibatches mix blocks": _mixed(ours.loader(GRID), ours.full_tiles),
-        "jittered minibatches mix blocks": _mixed(ours.loader(JITTERED), ours.jittered),
+        "grid chips equal rasterio's": equal_to_rasterio(ours, GRID),
+        "jittered chips equal rasterio's": equal_to_rasterio(ours, JITTERED),
+        "grid minibatches mix blocks": mixed(ours.loader(GRID), ours.full_tiles),
+        "jittered minibatches mix blocks": mixed(ours.loader(JITTERED), ours.jittered),
         "cached chips equal the dataset's": _equal_to_dataset(ours),
         "tiles are decoded by this project": Check(ours.source.decoders == ["tiles"], f"{ours.source.decoders}"),
     }
 
 
-def _equal_to_rasterio(ours: Ours, name: str) -> Check:
+def equal_to_rasterio(ours: Ours, name: str) -> Check:
     """Chips and labels of an epoch against windows that rasterio reads, brought to the same unit by the slow path."""
     work, data = ours.work, ours.work.usecase.data
     rule = Radiometry(data.reflectance.scale, data.reflectance.offset, 0, "usecase")
@@ -118,7 +119,7 @@ def _equal_to_rasterio(ours: Ours, name: str) -> Check:
     return Check(seen > 0, f"{seen} chips and labels compared")
 
 
-def _mixed(loader: ChipLoader, chips: ChipList, least: int = 8) -> Check:
+def mixed(loader: ChipLoader, chips: ChipList, least: int = 8) -> Check:
     """Distinct blocks in every full minibatch of an epoch."""
     counts = [
         len({int(chips.block[place.number]) for place in minibatch.chips})

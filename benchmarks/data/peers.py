@@ -192,7 +192,7 @@ def _codec(work: Workload) -> Callable[[], int]:
     from imagecodecs import deflate_decode
 
     packed = [tile for path in (work.image, work.label) for tile in _tiles(path, work.size)]
-    target = np.empty(TILE * TILE * 2, dtype=np.uint8)
+    target = memoryview(np.empty(TILE * TILE * 2, dtype=np.uint8).data)
 
     def run() -> int:
         for tile, size in packed:

@@ -70,8 +70,9 @@ def relief(size: int, rng: np.random.Generator) -> NDArray[np.float32]:
     phase = rng.random(frequency.shape, dtype=np.float32) * np.float32(2 * np.pi)
     spectrum = np.exp(1j * phase).astype(np.complex64) / np.power(frequency, np.float32(1.5))
     spectrum[0, 0] = 0
-    surface = np.fft.irfft2(spectrum, s=(size, size)).astype(np.float32)
-    return (surface / surface.std()).astype(np.float32)
+    surface: NDArray[np.float32] = np.fft.irfft2(spectrum, s=(size, size)).astype(np.float32)
+    surface /= surface.std()
+    return surface
 
 
 def make_scene(folder: Path, size: int) -> tuple[Path, Path]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
 
+from eo_data.errors import DataRefused
 from eo_data.loader.chip_list import ChipList
 from eo_data.loader.plan import Plan
 from eo_data.loader.sources import CutAt, Readers, Source
@@ -72,15 +74,19 @@ class BlocksAhead:
             self._last.setdefault(use[1], []).append(block)
         self._asked = 0
         self._there: dict[int, tuple[Future[CutAt], NDArray[np.uint8]]] = {}
+        self._read: dict[int, CutAt] = {}
         self._threads = threads
+        self._pool: ThreadPoolExecutor | None = None
 
     def __enter__(self) -> BlocksAhead:
         self._readers: Readers = self._source.readers()
-        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="chip-loader")
+        if self._buffers.size:  # what needs no memory lies mapped already: there is nothing to decode
+            self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="chip-loader")
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
+    def __exit__(self, *failure: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
         for _, buffer in self._there.values():
             self._buffers.give_back(buffer)
         self._there.clear()
@@ -93,14 +99,14 @@ class BlocksAhead:
             DataRefused: If a file has gone or was changed.
         """
         used = int(np.searchsorted(self._needed, number, side="right"))
-        for block in self._order[self._asked : used + self._ahead]:
+        for block in self._order[self._asked : used + (self._ahead if self._pool else 0)]:
             buffer = self._buffers.take()
             try:
                 task = self._readers.prepare(self._chips.blocks[block], buffer)
             except BaseException:
                 self._buffers.give_back(buffer)
                 raise
-            future = self._pool.submit(task.run)
+            future = _call(task.run) if self._pool is None else self._pool.submit(task.run)
             future.add_done_callback(lambda _, done=task.done: done())  # type: ignore[misc]
             self._there[block] = (future, buffer)
             self._asked += 1
@@ -111,9 +117,22 @@ class BlocksAhead:
         Raises:
             DataRefused: If it could not be.
         """
-        return self._there[block][0].result()
+        if block not in self._read:
+            self._read[block] = self._there[block][0].result()
+        return self._read[block]
 
     def release(self, number: int) -> None:
         """Give up the blocks that no later minibatch uses."""
         for block in self._last.get(number, ()):
             self._buffers.give_back(self._there.pop(block)[1])
+            self._read.pop(block, None)
+
+
+def _call(run: Callable[[], CutAt]) -> Future[CutAt]:
+    """Call it here and now."""
+    future: Future[CutAt] = Future()
+    try:
+        future.set_result(run())
+    except DataRefused as error:
+        future.set_exception(error)
+    return future

@@ -100,6 +100,7 @@ class ChipLoader:
         self._minibatch, self._buffer, self._distinct = minibatch, buffer, distinct_blocks
         self._weights = None if weights is None else np.array(weights, dtype=np.float64)
         self._buffers = BlockBuffers(max(source.block_bytes(chips.blocks[block]) for block in np.unique(chips.block)))
+        self._spare: list[MinibatchBuffer] = []
         self._seed, self._epoch, self._delivered = seed, 0, 0
         self._plan = self._make_plan()
 
@@ -109,7 +110,7 @@ class ChipLoader:
 
     @property
     def buffered_bytes(self) -> int:
-        """Memory that blocks take, held from one epoch to the next."""
+        """Memory that decoded blocks take, held from one epoch to the next."""
         return self._buffers.made * self._buffers.size
 
     def plan(self) -> Plan:
@@ -155,34 +156,41 @@ class ChipLoader:
         Raises:
             DataRefused: If a file has gone, was changed or is damaged, naming it; every thread has ended by then.
         """
-        plan = self._plan
-        if self._delivered >= len(plan):
+        if self._delivered >= len(self._plan):
             self._go_to(self._epoch + 1, 0)
-            plan = self._plan
-        buffer = MinibatchBuffer(self._minibatch, self._source.bands, self._chips.size)
-        with BlocksAhead(
-            self._source, self._chips, plan, self._delivered, self._threads, self._ahead, self._buffers
-        ) as blocks:
-            for number in range(self._delivered, len(plan)):
-                if self._copy:
-                    buffer = MinibatchBuffer(self._minibatch, self._source.bands, self._chips.size)
-                blocks.need(number)
-                part = plan.part(number)
-                tops, lefts = self._tops[part].tolist(), self._lefts[part].tolist()
-                places = []
-                for slot, (chip, block) in enumerate(
-                    zip(plan.chips[part].tolist(), plan.blocks[part].tolist(), strict=True)
-                ):
-                    raster = self._chips.blocks[block].raster
-                    cut = blocks.cut(block)(tops[slot], lefts[slot], self._chips.size)
-                    buffer.fill(slot, cut, self._affine[raster])
-                    places.append(ChipPlace(chip, raster, tops[slot], lefts[slot]))
-                blocks.release(number)
-                self._delivered = number + 1
-                yield Minibatch(*buffer.first(len(places)), tuple(places))
-                if plan is not self._plan:  # set_epoch or load_state_dict in the loop's body
-                    return
+        plan, first = self._plan, self._delivered
+        arrays = self._spare.pop() if self._spare else self._arrays()
+        try:
+            with BlocksAhead(
+                self._source, self._chips, plan, first, self._threads, self._ahead, self._buffers
+            ) as blocks:
+                for number in range(first, len(plan)):
+                    minibatch = self._fill(self._arrays() if self._copy else arrays, blocks, number)
+                    self._delivered = number + 1
+                    yield minibatch
+                    if plan is not self._plan:  # set_epoch or load_state_dict in the loop's body
+                        return
+        finally:
+            self._spare.append(arrays)
         self._go_to(self._epoch + 1, 0)
+
+    def _arrays(self) -> MinibatchBuffer:
+        return MinibatchBuffer(self._minibatch, self._source.bands, self._chips.size)
+
+    def _fill(self, arrays: MinibatchBuffer, blocks: BlocksAhead, number: int) -> Minibatch:
+        """Cut a minibatch's chips and give up the blocks that have no more of them."""
+        plan, size = self._plan, self._chips.size
+        part = plan.part(number)
+        blocks.need(number)
+        chips, owners = plan.chips[part].tolist(), plan.blocks[part].tolist()
+        tops, lefts = self._tops[part].tolist(), self._lefts[part].tolist()
+        places = []
+        for slot, (chip, block, top, left) in enumerate(zip(chips, owners, tops, lefts, strict=True)):
+            raster = self._chips.blocks[block].raster
+            arrays.fill(slot, blocks.cut(block)(top, left, size), self._affine[raster])
+            places.append(ChipPlace(chip, raster, top, left))
+        blocks.release(number)
+        return Minibatch(*arrays.first(len(places)), tuple(places))
 
     def _go_to(self, epoch: int, delivered: int) -> None:
         before, self._epoch = self._epoch, epoch

@@ -104,15 +104,12 @@ class _Shards:
 
     def _open(self, block: Block) -> CutAt:
         name, known = self._names[block.raster], self._known[block.raster]
-        where = f"{self._dataset.uri}/chips/{name}"
         try:
             images, labels = (np.asarray(part) for part in self._dataset.shard(name))
         except (OSError, ValueError, EOFError) as error:
-            raise DataRefused(
-                f"the chips cannot be read ({error})", where=where, fix="Make the dataset anew"
-            ) from error
+            raise self._refused(name, f"the chips cannot be read ({error})") from error
         if min(len(images), len(labels)) < len(known):
-            raise DataRefused("chips are missing", where=where, fix="Make the dataset anew")
+            raise self._refused(name, "chips are missing")
 
         def cut(top: int, left: int, size: int) -> Cut:
             index = top // size
@@ -124,6 +121,9 @@ class _Shards:
             return Cut(image, labels[index], valid)
 
         return cut
+
+    def _refused(self, name: str, what: str) -> DataRefused:
+        return DataRefused(what, where=f"{self._dataset.uri}/chips/{name}", fix="Make the dataset anew")
 
 
 def _valid(image: NDArray[np.int16]) -> Valid | None:
