@@ -14,6 +14,7 @@ from eo_data.provenance import git_commit
 from eo_data.sources import open_source
 from eo_data.sources.folder import FolderSource
 from eo_data.sources.prefix import PrefixSource
+from eo_data.sources.stac import StacSource
 from eo_data.store import Store
 from eo_data.usecase import UseCase
 
@@ -29,6 +30,19 @@ def test_a_folder_and_a_prefix_are_known_by_their_uri(tmp_path: Path) -> None:
     assert isinstance(source, PrefixSource)
     assert source.name == "pairs"
     assert open_source("s3://bucket", WATER.data).name == "bucket"
+
+
+def test_a_catalog_beside_pairs_describes_them_and_alone_is_a_source(tmp_path: Path) -> None:
+    (tmp_path / "collection.json").write_text(
+        '{"type": "Collection", "stac_version": "1.1.0", "id": "pairs", "description": "x", "license": "other", '
+        '"extent": {"spatial": {"bbox": [[-180, -90, 180, 90]]}, "temporal": {"interval": [[null, null]]}}, "links": []}'
+    )
+    assert isinstance(open_source(str(tmp_path), WATER.data), StacSource)
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.tif").write_bytes(b"")
+    assert isinstance(open_source(str(tmp_path), WATER.data), FolderSource)
+    assert isinstance(open_source(str(tmp_path / "collection.json"), WATER.data), StacSource)
+    assert isinstance(open_source(str(tmp_path), WATER.data, datetime="2020-01-01"), StacSource)
 
 
 @pytest.mark.parametrize("uri", ["gs://bucket/pairs", "ftp://127.0.0.1/pairs", "az://container"])

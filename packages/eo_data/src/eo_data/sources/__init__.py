@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from eo_data.errors import UsageError
 from eo_data.sources.candidate import Source
 from eo_data.store import as_uri, local_path
 from eo_data.usecase import DataSection
+
+if TYPE_CHECKING:
+    from eo_data.sources.folder import FolderSource
 
 _KINDS = (
     "a folder, s3://BUCKET/PREFIX, or a STAC API, catalog or item (http(s)://, *.json, or a folder with catalog.json)"
@@ -38,21 +42,21 @@ def open_source(
         UsageError: If there is no such source, its kind is unknown, or it cannot choose by what was asked.
     """
     parts = urlsplit(as_uri(uri))
-    if parts.scheme in {"http", "https"} or parts.path.endswith(".json") or _is_catalog(uri):
+    asked = {"--bbox": bbox, "--datetime": datetime, "--collections": collections or None, "--limit": limit}
+    chosen = [flag for flag, value in asked.items() if value is not None]
+    folder = _folder(uri, data) if parts.scheme == "file" and not parts.path.endswith(".json") else None
+    is_stac = parts.scheme in {"http", "https"} or parts.path.endswith(".json")
+    # A catalog beside pairs describes them; they hold the labels too.
+    if is_stac or (folder is not None and _is_catalog(uri) and (chosen or not folder.fits())):
         from eo_data.sources.stac import StacSource
 
-        source: Source = StacSource(uri, data, bbox=bbox, datetime=datetime, collections=collections, limit=limit)
-        return source
-    asked = {"--bbox": bbox, "--datetime": datetime, "--collections": collections or None, "--limit": limit}
-    for flag, value in asked.items():
-        if value is not None:
-            raise UsageError(
-                "only a STAC source can choose by this", where=flag, fix="Leave it out, or give a STAC source"
-            )
-    if parts.scheme == "file":
-        from eo_data.sources.folder import FolderSource
-
-        return FolderSource(uri, data)
+        return StacSource(uri, data, bbox=bbox, datetime=datetime, collections=collections, limit=limit)
+    if chosen:
+        raise UsageError(
+            "only a STAC source can choose by this", where=chosen[0], fix="Leave it out, or give a STAC source"
+        )
+    if folder is not None:
+        return folder
     if parts.scheme == "s3":
         from eo_data.sources.prefix import PrefixSource
 
@@ -60,8 +64,12 @@ def open_source(
     raise UsageError(f"'{parts.scheme}://' is no kind of source", where=f"--source {uri}", fix=f"Give {_KINDS}")
 
 
+def _folder(uri: str, data: DataSection) -> FolderSource:
+    from eo_data.sources.folder import FolderSource
+
+    return FolderSource(uri, data)
+
+
 def _is_catalog(uri: str) -> bool:
-    if urlsplit(as_uri(uri)).scheme != "file":
-        return False
     root = local_path(uri)
     return any((root / name).is_file() for name in ("catalog.json", "collection.json"))

@@ -77,6 +77,10 @@ class PairedSource:
         self._data = data
         self._pairs: dict[str, Pair] = {}
 
+    def fits(self) -> bool:
+        """Whether any of its files stands in a list or fits a pattern."""
+        return any(True for _ in self._from_lists()) or any(True for _ in self._from_patterns())
+
     def candidates(self) -> list[Candidate]:
         """The pairs on offer, sorted by id; one that cannot be taken bears its fault, as does an id that stands twice.
 
