@@ -12,7 +12,8 @@ import yaml
 from pydantic import Field
 
 from eo_data.errors import UsageError
-from eo_data.usecase import SPLITS, Section, UseCase
+from eo_data.section import Section
+from eo_data.usecase import SPLITS, UseCase
 
 from .conftest import ROOT
 

@@ -30,6 +30,7 @@ def _parser() -> StepParser:
     chosen.add_argument("--batch", metavar="URI", help="the scenes of one ingest")
     chosen.add_argument("--all", action="store_true", help="every scene of the store")
     chosen.add_argument("--ids", nargs="+", metavar="ID", help="these scenes")
+    step.add_argument("--dask", metavar="ADDRESS", help="scheduler whose workers measure the scenes, or 'local'")
     step = add_step(steps, "chip", "cut accepted scenes into a dataset", _chip)
     step.add_argument("--verdicts", required=True, metavar="URI", help="verdicts of the newest batch")
     return parser
@@ -76,7 +77,11 @@ def _validate(arguments: argparse.Namespace) -> dict[str, Any]:
     from eo_data.validate import validate
 
     return validate(
-        Store(arguments.store), UseCase.load(arguments.usecase), batch=arguments.batch, ids=arguments.ids or ()
+        Store(arguments.store),
+        UseCase.load(arguments.usecase),
+        batch=arguments.batch,
+        ids=arguments.ids or (),
+        dask=arguments.dask,
     )
 
 

@@ -16,7 +16,7 @@ from eo_data.digests import SHORT, RasterDigest, json_digest
 from eo_data.errors import DataRefused, UsageError
 from eo_data.items import make_item
 from eo_data.labels import LABEL_FILE
-from eo_data.radiometry import sentinel2_baseline
+from eo_data.radiometry import offset_applied, sentinel2_baseline
 from eo_data.rasters import mask_reader, open_tiff, same_grid
 from eo_data.scene import GRID, PLACE, SOURCE_SPLIT, Scene
 from eo_data.sources import VALID_ID, Candidate, FolderSource
@@ -138,7 +138,7 @@ def _bring(
         "grid": item["properties"][GRID],
         "asset": {k: v for k, v in item["assets"]["image"].items() if k != "href"},
         "place": [item["properties"].get(PLACE), item["properties"].get(SOURCE_SPLIT)],
-        "baseline": sentinel2_baseline(item["properties"]),
+        "baseline": [sentinel2_baseline(item["properties"]), offset_applied(item["properties"])],
     }
     scene = Scene(store, candidate.collection, candidate.id, json_digest(identity)[:SHORT], item)
     store.put_new(f"{scene.key}/image.tif", candidate.image)

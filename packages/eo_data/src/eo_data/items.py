@@ -21,7 +21,8 @@ from eo_data.split import project
 from eo_data.usecase import Reflectance
 
 _KEPT = ("datetime", "start_datetime", "end_datetime", "platform", "constellation", "instruments", "gsd", "title",
-         "eo:cloud_cover", "s2:processing_baseline", "processing:version", PLACE, SIMULATED)  # fmt: skip
+         "eo:cloud_cover", "s2:processing_baseline", "processing:version",
+         "earthsearch:boa_offset_applied", "sentinel:boa_offset_applied", PLACE, SIMULATED)  # fmt: skip
 """Properties that are taken over from a source's item."""
 
 

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator
 
 from eo_data.bands import Band, band_key
 from eo_data.digests import json_digest
 from eo_data.errors import UsageError
+from eo_data.expectations import Expectations
+from eo_data.section import Section
 
 IGNORE: Final = 255
 """Label value of a pixel that is not scored, and mask value of a pixel without data."""
@@ -28,10 +30,20 @@ VALID_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 SectionModel = TypeVar("SectionModel", bound=BaseModel)
 
 
-class Section(BaseModel):
-    """Base of every part of a use case: frozen; unknown keys, infinity and NaN refused."""
+class OffsetByValues(Section):
+    """A band that is near zero over every clear pixel betrays an offset that nothing states (cirrus of Level-1C)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    band: str
+    above: float = Field(description="sensor value: the offset is there where the band's 2 % quantile lies above")
+    below: float | None = Field(default=None, description="and below this: more is cloud, or another band")
+    offset: float = Field(description="the offset then, in reflectance")
+
+    @field_validator("below")
+    @classmethod
+    def _in_order(cls, value: float | None, info: ValidationInfo) -> float | None:
+        if value is not None and value <= info.data.get("above", value - 1):
+            raise ValueError(f"{value:g} is not more than above")
+        return value
 
 
 class Reflectance(Section):
@@ -40,6 +52,7 @@ class Reflectance(Section):
     scale: float = Field(default=0.0001, gt=0, description="reflectance = value * scale + offset")
     offset: float = Field(default=0.0, description="added after scaling, in reflectance")
     nodata: float | None = Field(default=None, description="sensor value without data, where the file declares none")
+    offset_by_values: OffsetByValues | None = None
 
 
 class ClassDefinition(Section):
@@ -64,34 +77,6 @@ class FolderPattern(Section):
         if pattern.startswith("/") or ".." in pattern.split("/") or set("*?[") & set(pattern):
             raise ValueError(f"'{pattern}' must be a path inside the folder, without *, ? and [")
         return pattern
-
-
-class Expectations(Section):
-    """What a scene must be like to be learned from; the Great Expectations suite is made from this."""
-
-    crs: Literal["required", "absent", "any"] = "required"
-    min_size: int = Field(default=32, ge=1, description="least height and width, pixels")
-    max_size: int = Field(default=20000, ge=1, validate_default=True, description="greatest height and width, pixels")
-    dtypes: tuple[str, ...] = ("uint16", "int16")
-    max_invalid_fraction: float = Field(default=0.9, ge=0, lt=1, description="pixels without data in any input band")
-    quantile_range: tuple[float, float] = Field(
-        default=(-2000.0, 20000.0), description="per-band 2 % and 98 % quantiles must lie in it, reflectance x 10000"
-    )
-    max_ignored_label_fraction: float = Field(default=0.99, gt=0, le=1)
-
-    @field_validator("max_size")
-    @classmethod
-    def _sizes_in_order(cls, value: int, info: ValidationInfo) -> int:
-        if value < info.data.get("min_size", value):
-            raise ValueError(f"{value} is less than min_size")
-        return value
-
-    @field_validator("quantile_range")
-    @classmethod
-    def _range_in_order(cls, value: tuple[float, float]) -> tuple[float, float]:
-        if value[0] >= value[1]:
-            raise ValueError(f"{value[0]:g} to {value[1]:g} is no range")
-        return value
 
 
 class ChipShape(Section):
@@ -174,6 +159,14 @@ class DataSection(Section):
             raise ValueError("a band stands twice")
         return inputs
 
+    @field_validator("reflectance")
+    @classmethod
+    def _dark_band_is_a_band(cls, reflectance: Reflectance, info: ValidationInfo) -> Reflectance:
+        told = reflectance.offset_by_values
+        if told and "bands" in info.data and not any(band_key(told.band) in b.keys for b in info.data["bands"]):
+            raise ValueError(f"offset_by_values.band: '{told.band}' is none of the bands")
+        return reflectance
+
     @field_validator("classes")
     @classmethod
     def _classes_differ(cls, classes: tuple[ClassDefinition, ...]) -> tuple[ClassDefinition, ...]:
@@ -193,6 +186,12 @@ class DataSection(Section):
         """The bands that the model reads, in its order."""
         by_key = {key: band for band in self.bands for key in band.keys}
         return tuple(by_key[band_key(name)] for name in self.inputs)
+
+    @property
+    def dark_band(self) -> Band | None:
+        """The band of `reflectance.offset_by_values`; None where the use case has no such rule."""
+        told = self.reflectance.offset_by_values
+        return next((b for b in self.bands if told and band_key(told.band) in b.keys), None)
 
 
 def _once(values: list[int]) -> None:
