@@ -35,6 +35,13 @@ def dark_band_index(names: Sequence[str | None], data: DataSection) -> int | Non
         return None
 
 
+def with_data(band: NDArray[Any], nodata: float | None, shown: NDArray[np.bool_] | None = None) -> NDArray[Any]:
+    """The values of a band `[h, w]` that are data, in one dimension; a mask may hide some."""
+    keep = np.isfinite(band) if shown is None else np.isfinite(band) & shown
+    kept: NDArray[Any] = band[keep if nodata is None else keep & (band != nodata)]
+    return kept
+
+
 def low_quantile(read: Callable[[int, int, int, int], NDArray[Any]], shape: tuple[int, int]) -> float | None:
     """The 2 % quantile of a band over the pixels that decide; None where none of them has data.
 
@@ -51,6 +58,12 @@ def low_quantile(read: Callable[[int, int, int, int], NDArray[Any]], shape: tupl
             [read(y, x, min(WINDOW, height - y), min(WINDOW, width - x)) for y in tops for x in lefts]
         )
     return float(np.quantile(values, LOW)) if values.size else None
+
+
+def array_low_quantile(band: NDArray[Any], nodata: float | None) -> float | None:
+    """The same of a band `[H, W]` that is in memory already."""
+    height, width = band.shape
+    return low_quantile(lambda y, x, h, w: with_data(band[y : y + h, x : x + w], nodata), (height, width))
 
 
 def _starts(length: int) -> list[int]:

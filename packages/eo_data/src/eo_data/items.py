@@ -15,10 +15,10 @@ from eo_data.digests import json_digest
 from eo_data.errors import DataRefused
 from eo_data.radiometry import choose_radiometry
 from eo_data.rasters import geobox_of
+from eo_data.reflectance import Reflectance
 from eo_data.scene import GRID, IMAGE_ASSET, PIXELS, PLACE, SIMULATED, SOURCE_SPLIT
 from eo_data.sources import Candidate
 from eo_data.split import project
-from eo_data.usecase import Reflectance
 
 _KEPT = ("datetime", "start_datetime", "end_datetime", "platform", "constellation", "instruments", "gsd", "title",
          "eo:cloud_cover", "s2:processing_baseline", "processing:version",

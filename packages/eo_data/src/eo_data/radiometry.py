@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eo_data.errors import DataRefused, UsageError
-from eo_data.usecase import Reflectance
+from eo_data.reflectance import Reflectance
 
 UNIT: Final = 10000.0
 """Reflectance 1.0 in the unit that chips, requests and models share."""

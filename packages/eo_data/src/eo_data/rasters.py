@@ -23,13 +23,14 @@ from rasterio.io import MemoryFile
 from rasterio.windows import Window
 
 from eo_data.bands import band_indexes
-from eo_data.dark_band import dark_band_index, low_quantile
+from eo_data.dark_band import dark_band_index, low_quantile, with_data
 from eo_data.errors import DataRefused
 from eo_data.object_storage import gdal_options
 from eo_data.radiometry import Radiometry, choose_radiometry, with_offset_by_values
+from eo_data.reflectance import Reflectance
 from eo_data.tiff_structure import is_complete, looks_like_tiff
 from eo_data.tiling import Pixels, Valid
-from eo_data.usecase import DataSection, Reflectance
+from eo_data.usecase import DataSection
 
 
 @dataclass(frozen=True)
@@ -88,9 +89,7 @@ class ImageRaster:
 
         def read(top: int, left: int, height: int, width: int) -> NDArray[Any]:
             values, shown = self._strided((self.dark_index,), top, left, height, width, 1)
-            band: NDArray[Any] = values[0]
-            keep = np.isfinite(band) if shown is None else np.isfinite(band) & shown
-            return band[keep if self.stated.nodata is None else keep & (band != self.stated.nodata)]
+            return with_data(values[0], self.stated.nodata, shown)
 
         return low_quantile(read, self.shape)
 

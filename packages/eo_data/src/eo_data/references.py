@@ -19,8 +19,9 @@ from eo_data.usecase import DataSection, UseCase
 COMPARED: Final = ("q02", "q50", "q98")
 ALL: Final = "all"
 
-_TO_SIGMA: Final = 1.4826
-"""A normal distribution's standard deviation, over its median absolute deviation."""
+_MIDDLE: Final = (0.05, 0.95)
+_TO_SIGMA: Final = 1 / 3.29
+"""A normal distribution's standard deviation, over the range of its middle 90 %."""
 
 
 class Spread(BaseModel):
@@ -28,7 +29,8 @@ class Spread(BaseModel):
 
     Attributes:
         median: Its median.
-        spread: 1.4826 times its median absolute deviation: what a standard deviation would be without outliers.
+        spread: The range of its middle 90 % over 3.29: what a standard deviation would be without outliers. Scenes
+            have long tails (cloud, snow, sun glint), which a median absolute deviation does not see.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -133,7 +135,8 @@ def make_groups(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> dict[
 
 def _group(values: Any, columns: Sequence[str]) -> Group:
     median = np.median(values, axis=0)
-    spread = _TO_SIGMA * np.median(np.abs(values - median), axis=0)
+    low, high = np.quantile(values, _MIDDLE, axis=0)
+    spread = (high - low) * _TO_SIGMA
     return Group(
         n=len(values),
         quantiles={

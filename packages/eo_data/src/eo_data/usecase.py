@@ -17,6 +17,7 @@ from eo_data.bands import Band, band_key
 from eo_data.digests import json_digest
 from eo_data.errors import UsageError
 from eo_data.expectations import Expectations
+from eo_data.reflectance import Reflectance
 from eo_data.section import Section
 
 IGNORE: Final = 255
@@ -28,31 +29,6 @@ SPLITS: Final[tuple[Split, ...]] = ("train", "validation", "holdout", "test")
 VALID_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 SectionModel = TypeVar("SectionModel", bound=BaseModel)
-
-
-class OffsetByValues(Section):
-    """A band that is near zero over every clear pixel betrays an offset that nothing states (cirrus of Level-1C)."""
-
-    band: str
-    above: float = Field(description="sensor value: the offset is there where the band's 2 % quantile lies above")
-    below: float | None = Field(default=None, description="and below this: more is cloud, or another band")
-    offset: float = Field(description="the offset then, in reflectance")
-
-    @field_validator("below")
-    @classmethod
-    def _in_order(cls, value: float | None, info: ValidationInfo) -> float | None:
-        if value is not None and value <= info.data.get("above", value - 1):
-            raise ValueError(f"{value:g} is not more than above")
-        return value
-
-
-class Reflectance(Section):
-    """How sensor values become reflectance where neither item, file nor request says it (design 4.6)."""
-
-    scale: float = Field(default=0.0001, gt=0, description="reflectance = value * scale + offset")
-    offset: float = Field(default=0.0, description="added after scaling, in reflectance")
-    nodata: float | None = Field(default=None, description="sensor value without data, where the file declares none")
-    offset_by_values: OffsetByValues | None = None
 
 
 class ClassDefinition(Section):
@@ -132,7 +108,7 @@ class DataSection(Section):
         default=(FolderPattern(),), description="the first that finds images counts"
     )
     expectations: Expectations = Expectations()
-    chip: ChipShape = ChipShape()
+    chip: ChipShape = Field(default=ChipShape(), validate_default=True)
     split: SplitRule
     simulator: Literal["sentinel-2-l1c"] | None = Field(default=None, description="which simulated scenes stand in")
 
@@ -166,6 +142,14 @@ class DataSection(Section):
         if told and "bands" in info.data and not any(band_key(told.band) in b.keys for b in info.data["bands"]):
             raise ValueError(f"offset_by_values.band: '{told.band}' is none of the bands")
         return reflectance
+
+    @field_validator("chip")
+    @classmethod
+    def _fits_a_scene(cls, chip: ChipShape, info: ValidationInfo) -> ChipShape:
+        expect = info.data.get("expectations")
+        if expect and expect.min_size is None and chip.size > expect.max_size:
+            raise ValueError(f"a chip of {chip.size} pixels is greater than expectations.max_size, {expect.max_size}")
+        return chip
 
     @field_validator("classes")
     @classmethod
