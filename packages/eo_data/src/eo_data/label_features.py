@@ -76,7 +76,9 @@ def _scored_pixels(dataset: Any, record: dict[str, Any], data: DataSection) -> i
 
 
 def _unseen_fraction(dataset: Any, sample: Sample, data: DataSection) -> float | None:
-    """Of the sample's pixels of a class, the share where the image has no data; None without such pixels."""
+    """Of the sample's pixels of a class, the share where the image has no data; None where either has none."""
+    if not sample.valid.any():
+        return None
     parts = [_indexes(dataset, window, sample.plan.step, data).ravel() for window in sample.plan.windows]
     scored = np.concatenate(parts) != IGNORE
     total = int(scored.sum())

@@ -11,8 +11,9 @@ WHOLE: Final = 1 << 20
 DECODED: Final = 1 << 22
 """Pixels of a greater raster that are decoded, a few hundredths of a Sentinel-2 tile."""
 FEWEST: Final = 4
-LEAST_ROWS: Final = 16
-"""Strips of few rows are read so many rows at a time."""
+LEAST_STRIP: Final = 16
+LEAST_TILE: Final = 256
+"""Smaller blocks are read together: strips so many rows at a time, tiles so many pixels square."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,11 @@ def plan_sample(shape: tuple[int, int], block: tuple[int, int]) -> SamplePlan:
     height, width = shape
     if height * width <= WHOLE:
         return SamplePlan(((0, 0, height, width),), 1)
-    rows = block[0] * ceil(LEAST_ROWS / block[0])
-    columns = block[1]
+    columns = block[1] * ceil(LEAST_TILE / block[1])
+    rows = block[0] * ceil((LEAST_STRIP if columns >= width else LEAST_TILE) / block[0])
     down, across = ceil(height / rows), ceil(width / columns)
     wanted = max(FEWEST, DECODED // (rows * columns))
-    many = min(down, max(1, round((wanted * down / across) ** 0.5)))
+    many = min(down, wanted, max(1, round((wanted * down / across) ** 0.5)))
     tops = [int((k + 0.5) * down / many) * rows for k in range(many)]
     many = min(across, max(1, wanted // many))
     lefts = [int((k + 0.5) * across / many) * columns for k in range(many)]
