@@ -77,6 +77,24 @@ def test_all_and_ids_judge_the_newest_content_with_the_newest_label(
     assert "<html" in page
 
 
+def test_a_cluster_gives_the_same_verdicts_byte_by_byte(tmp_path: Path, water: UseCase) -> None:
+    for number in range(3):
+        origin = (400_000.0 + 9000 * number, 4_200_000.0)
+        pixels, label = water_scene(number)
+        write(tmp_path / "source", f"s{number}", pixels, label[None], origin=origin)
+        write_tiff(tmp_path / "source" / "labels" / f"s{number}.tif", label[None], origin=origin)
+    write(tmp_path / "source", "two", water_scene(0)[0][:2], label=False)
+    found = []
+    for name, dask in (("one", None), ("many", "local")):
+        store = Store(str(tmp_path / name))
+        batch = ingest(store, water, str(tmp_path / "source"), progress=False)["batch"]
+        result = validate(store, water, batch=batch, dask=dask, progress=False)
+        assert result["accepted"] == ["s0", "s1", "s2"]
+        found.append({key: store.get(key) for key in store.list("verdicts")})
+    assert len(found[0]) == 5
+    assert found[0] == found[1]
+
+
 def test_what_is_not_there_is_said_before_anything_is_judged(tmp_path: Path, store: Store, water: UseCase) -> None:
     with pytest.raises(UsageError, match="the store holds no scene"):
         validate(store, water, progress=False)

@@ -10,7 +10,6 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from eo_data.errors import DataRefused
@@ -58,8 +57,6 @@ def label_features(
             total = dataset.height * dataset.width
     except DataRefused as fault:
         return row | {"label_fault": fault.what}
-    except (RasterioError, MemoryError):
-        return row | {"label_fault": "the label cannot be decoded: the file is truncated or damaged"}
     return row | {"label_ignored_fraction": round(1 - scored / total, 6), "label_unseen_fraction": unseen}
 
 
