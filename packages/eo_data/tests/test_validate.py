@@ -81,7 +81,7 @@ def test_a_cluster_gives_the_same_verdicts_byte_by_byte(tmp_path: Path, water: U
     for number in range(3):
         origin = (400_000.0 + 9000 * number, 4_200_000.0)
         pixels, label = water_scene(number)
-        write(tmp_path / "source", f"s{number}", pixels, label[None], origin=origin)
+        write(tmp_path / "source", f"s{number}", pixels, label=False, origin=origin)
         write_tiff(tmp_path / "source" / "labels" / f"s{number}.tif", label[None], origin=origin)
     write(tmp_path / "source", "two", water_scene(0)[0][:2], label=False)
     found = []

@@ -130,7 +130,10 @@ def test_real_scenes_of_the_training_sensor_are_alike_and_shifted_ones_are_repor
 ) -> None:
     usecase = UseCase.load(str(ROOT / "usecases" / "water-hls"))
     lists = {
-        name: [Path(line["image"]).stem for line in csv.DictReader((test_data / "hls-water" / f"{name}.csv").open())]
+        name: [
+            Path(line["image"]).stem
+            for line in csv.DictReader((test_data / "hls-water" / f"{name}.csv").read_text().splitlines())
+        ]
         for name in ("train", "test")
     }
     result, verdicts = judge(store, usecase, test_data / "hls-water")
