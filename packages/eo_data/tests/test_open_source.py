@@ -35,7 +35,8 @@ def test_a_folder_and_a_prefix_are_known_by_their_uri(tmp_path: Path) -> None:
 def test_a_catalog_beside_pairs_describes_them_and_alone_is_a_source(tmp_path: Path) -> None:
     (tmp_path / "collection.json").write_text(
         '{"type": "Collection", "stac_version": "1.1.0", "id": "pairs", "description": "x", "license": "other", '
-        '"extent": {"spatial": {"bbox": [[-180, -90, 180, 90]]}, "temporal": {"interval": [[null, null]]}}, "links": []}'
+        '"extent": {"spatial": {"bbox": [[-180, -90, 180, 90]]}, '
+        '"temporal": {"interval": [[null, null]]}}, "links": []}'
     )
     assert isinstance(open_source(str(tmp_path), WATER.data), StacSource)
     (tmp_path / "images").mkdir()

@@ -9,7 +9,7 @@ import pytest
 
 from eo_data.errors import DataRefused, UsageError
 from eo_data.radiometry import Radiometry, choose_radiometry
-from eo_data.usecase import Reflectance
+from eo_data.reflectance import Reflectance
 
 DEFAULT = Reflectance(scale=0.0001, offset=0.0, nodata=0)
 ITEM = {"raster:scale": 0.0002, "raster:offset": -0.2}

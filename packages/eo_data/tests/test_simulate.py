@@ -23,6 +23,7 @@ from pyproj import Transformer
 
 from eo_data.errors import UsageError
 from eo_data.radiometry import choose_radiometry
+from eo_data.reflectance import Reflectance
 from eo_data.simulate import BANDS, COLLECTION, DEFAULT_SCENES, DEFAULT_SIZE, simulate_scene, write_scenes
 from eo_data.simulate import scene as scene_module
 from eo_data.simulate.ground import Ground, GroundModel
@@ -32,7 +33,7 @@ from eo_data.simulate.recipe import Recipe, Sky, Water, draw_recipe
 from eo_data.simulate.scene import IGNORE, LAND, WATER, SimulatedScene
 from eo_data.simulate.spectra import SURFACE, WATER_MATERIALS, Material
 from eo_data.split import place_chip
-from eo_data.usecase import Reflectance, SplitRule, UseCase
+from eo_data.usecase import SplitRule, UseCase
 
 NAMES = [band.name for band in BANDS]
 GREEN, RED, NIR = (NAMES.index(name) for name in ("B03", "B04", "B08"))

@@ -14,10 +14,11 @@ import rasterio.warp
 
 from eo_data.errors import DataRefused, UsageError
 from eo_data.radiometry import choose_radiometry
+from eo_data.reflectance import Reflectance
 from eo_data.sources.band_files import BandFile
 from eo_data.sources.stac import StacSource
 from eo_data.sources.stac_assets import choose_assets
-from eo_data.usecase import DataSection, Reflectance, UseCase
+from eo_data.usecase import DataSection, UseCase
 
 from .conftest import ROOT
 from .range_server import RangeServer

@@ -12,7 +12,8 @@ import yaml
 from pydantic import Field
 
 from eo_data.errors import UsageError
-from eo_data.usecase import SPLITS, Section, UseCase
+from eo_data.section import Section
+from eo_data.usecase import SPLITS, UseCase
 
 from .conftest import ROOT
 
@@ -87,9 +88,11 @@ def test_the_shipped_files_load(name: str, bands: int, inputs: int) -> None:
         ("data.folders.0.label", "*/{id}.tif", "data.folders.0.label"),
         ("data.folders.0.label", "[ab]/{id}.tif", "data.folders.0.label"),
         ("data.expectations.quantile_range", [5, -5], "data.expectations.quantile_range"),
-        ("data.expectations.max_size", 8, "data.expectations.max_size"),
+        ("data.expectations.max_size", 8, "data.chip"),
         ("data.expectations.min_size", 50_000, "data.expectations.max_size"),
         ("data.expectations.crs", "maybe", "data.expectations.crs"),
+        ("data.reflectance.offset_by_values.band", "B99", "data.reflectance"),
+        ("data.reflectance.offset_by_values.below", 900, "data.reflectance.offset_by_values.below"),
         ("data.simulator", "landsat", "data.simulator"),
         ("data", [1], "data"),
         ("data", None, "data.sensor"),

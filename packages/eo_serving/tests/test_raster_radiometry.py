@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from eo_data.errors import UsageError
+from eo_data.errors import DataRefused, UsageError
 from eo_data.usecase import UseCase
 from eo_serving.invocation import Answer, Invocation, answer
 from eo_serving.service import Service, open_service
 
 S2 = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
 INPUTS = ("B02", "B03", "B04", "B08", "B11", "B12")
-GREEN, NIR = 2, 7  # places in the full list
+GREEN, NIR, CIRRUS = 2, 7, 10  # places in the full list
 
 
 def ask(
@@ -62,6 +63,28 @@ class TestRadiometry:
     def test_gdal_tags_count_before_the_query(self, strict: Service, tiff: Any) -> None:
         body = tiff(self.values(), names=S2, scale=(0.0001, -0.1))
         assert ask(strict, body, "scale=0.0001").headers["Terraloop-Radiometry"].endswith("(gdal)")
+
+    def test_an_offset_that_only_the_values_tell(self, strict: Service, tiff: Any, decode: Any) -> None:
+        """As `chip` finds it in the same pixels: cirrus is near 0 over clear ground, here it is near 1000."""
+        values = self.values()
+        values[CIRRUS] = 1012
+        found = ask(strict, tiff(values, names=S2))
+        assert (decode(found.body).pixels == 1).all()
+        assert found.headers["Terraloop-Radiometry"] == "scale=0.0001 offset=-0.1 (values)"
+        tensor = json.dumps({"inputs": values[np.newaxis].tolist()}).encode()
+        same = ask(strict, tensor, content_type="application/json")
+        assert np.all(json.loads(same.body)["predictions"])
+        assert same.headers["Terraloop-Radiometry"] == "scale=0.0001 offset=-0.1 (values)"
+        said = ask(strict, tiff(values, names=S2), "scale=0.0001")
+        assert said.headers["Terraloop-Radiometry"] == "scale=0.0001 offset=0 (request)"
+
+    def test_a_batch_has_one_radiometry(self, strict: Service) -> None:
+        values = np.stack([self.values(), self.values()])
+        values[0, CIRRUS], values[1, CIRRUS] = 1012, 12
+        tensor = json.dumps({"inputs": values.tolist()}).encode()
+        with pytest.raises(DataRefused, match="the images differ"):
+            ask(strict, tensor, content_type="application/json")
+        assert ask(strict, tensor, "scale=0.0001", content_type="application/json").body
 
     @pytest.mark.parametrize(
         "query",

@@ -16,6 +16,7 @@ from eo_data.dataset_card import dataset_card
 from eo_data.digests import json_digest
 from eo_data.errors import DataRefused
 from eo_data.provenance import git_commit
+from eo_data.references import write_reference
 from eo_data.scale import workers
 from eo_data.scene import PIXELS, PLACE, SOURCE_SPLIT, Scene
 from eo_data.selection import label_record, select_scenes
@@ -88,6 +89,9 @@ def chip(
         _require_every_split(chipped, len(sources))
         _write(store, usecase, folder, digest, sources, chipped)
     manifest = store.get_record(f"{folder}/manifest.json", Manifest)
+    learned = {record.scene for record in manifest.chips if record.split == "train"}
+    rows = [verdict.features for verdict in selection.verdicts if verdict.id in learned]
+    write_reference(store, usecase, digest, rows)  # again where the manifest's writer was stopped before it
     counts = Counter(record.split for record in manifest.chips)
     log.info("chip: %s", ", ".join(f"{counts[split]} {split}" for split in SPLITS))
     return {

@@ -38,6 +38,7 @@ def _parser() -> StepParser:
     chosen.add_argument("--batch", metavar="URI", help="the scenes of one ingest")
     chosen.add_argument("--all", action="store_true", help="every scene of the store")
     chosen.add_argument("--ids", nargs="+", metavar="ID", help="these scenes")
+    step.add_argument("--dask", metavar="ADDRESS", help="scheduler whose workers measure the scenes, or 'local'")
     step = add_step(steps, "chip", "cut accepted scenes into a dataset", _chip)
     chosen = step.add_mutually_exclusive_group(required=True)
     chosen.add_argument("--verdicts", metavar="URI", help="every accepted scene, as of this newest batch's verdicts")
@@ -101,7 +102,11 @@ def _validate(arguments: argparse.Namespace) -> dict[str, Any]:
     from eo_data.validate import validate
 
     return validate(
-        Store(arguments.store), UseCase.load(arguments.usecase), batch=arguments.batch, ids=arguments.ids or ()
+        Store(arguments.store),
+        UseCase.load(arguments.usecase),
+        batch=arguments.batch,
+        ids=arguments.ids or (),
+        dask=arguments.dask,
     )
 
 

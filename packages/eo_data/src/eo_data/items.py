@@ -16,9 +16,9 @@ from eo_data.bands import band_key
 from eo_data.digests import json_digest
 from eo_data.errors import DataRefused
 from eo_data.radiometry import choose_radiometry
+from eo_data.reflectance import Reflectance
 from eo_data.scene import GRID, IMAGE_ASSET, PIXELS, PLACE, SIMULATED, SOURCE_SPLIT
 from eo_data.sources.candidate import Candidate
-from eo_data.usecase import Reflectance
 
 RADIOMETRIC: Final = (
     "s2:processing_baseline", "processing:version", "s2:product_uri", "sentinel:product_id",

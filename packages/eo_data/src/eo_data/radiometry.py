@@ -1,20 +1,21 @@
 """Radiometry (design 4.6): sensor values to reflectance x 10000, offset removed; one rule for chips and requests.
 
 What decides, first found: the STAC item (`raster:scale` and `raster:offset`, else its processing baseline),
-the file's GDAL scale and offset, what the request says, the use case.
+the file's GDAL scale and offset, what the request says, the use case. Where only the use case speaks, its
+`offset_by_values` may find an offset in the values themselves (source `values`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eo_data.errors import DataRefused, UsageError
-from eo_data.usecase import Reflectance
+from eo_data.reflectance import Reflectance
 
 UNIT: Final = 10000.0
 """Reflectance 1.0 in the unit that chips, requests and models share."""
@@ -31,7 +32,7 @@ class Radiometry:
         scale: Reflectance per unit of the sensor's values.
         offset: Added after scaling, in reflectance.
         nodata: The sensor value without data; None where there is none (NaN never is data).
-        source: `stac`, `stac-baseline`, `gdal`, `request` or `usecase`.
+        source: `stac`, `stac-baseline`, `gdal`, `request`, `usecase` or `values`.
     """
 
     scale: float
@@ -113,14 +114,31 @@ def choose_radiometry(
     return Radiometry(default.scale, default.offset, missing, "usecase")
 
 
+def with_offset_by_values(rule: Radiometry, default: Reflectance, dark_value: float | None) -> Radiometry:
+    """The rule where nothing but the use case speaks: corrected if the dark band's values carry the offset.
+
+    Args:
+        rule: What `choose_radiometry` chose; a rule that somebody states is left alone.
+        default: The use case's own, with its `offset_by_values`.
+        dark_value: The low quantile of that band, in sensor values; None where it cannot be measured.
+    """
+    told = default.offset_by_values
+    if told is None or rule.source != "usecase" or dark_value is None or dark_value <= told.above:
+        return rule
+    if told.below is not None and dark_value >= told.below:
+        return rule
+    return replace(rule, offset=told.offset, source="values")
+
+
 def _from_stac(
     asset: dict[str, Any], properties: dict[str, Any], default: Reflectance
 ) -> tuple[float, float, str] | None:
     """Scale and offset that an item states, and how; None where it says nothing."""
     blocks = [asset, *(asset.get("bands") or [])]
+    applied = offset_applied(properties)
     try:
         pairs = {
-            (float(default.scale if scale is None else scale), float(0.0 if offset is None else offset))
+            (float(default.scale if scale is None else scale), float(0.0 if offset is None or applied else offset))
             for scale, offset in map(_stated, blocks)
             if (scale, offset) != (None, None)
         }
@@ -134,6 +152,8 @@ def _from_stac(
         )
     if pairs:
         return (*pairs.pop(), "stac")
+    if applied:
+        return (default.scale, 0.0, "stac")
     number = sentinel2_baseline(properties)
     if number is None:
         return None
@@ -144,6 +164,14 @@ def _from_stac(
 def _stated(block: dict[str, Any]) -> tuple[Any, Any]:
     """Scale and offset of an asset, a band, or an entry of `raster:bands`; None where it says nothing."""
     return block.get("raster:scale", block.get("scale")), block.get("raster:offset", block.get("offset"))
+
+
+def offset_applied(properties: dict[str, Any]) -> bool:
+    """Whether an item says that its catalog removed the offset from the values.
+
+    Earth Search states `raster:bands` offset -0.1 all the same, for what ESA delivered: then the flag is right.
+    """
+    return any(properties.get(f"{prefix}:boa_offset_applied") is True for prefix in ("earthsearch", "sentinel"))
 
 
 def sentinel2_baseline(properties: dict[str, Any]) -> float | None:

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,10 +23,12 @@ from rasterio.io import MemoryFile
 from rasterio.windows import Window
 
 from eo_data.bands import band_indexes
+from eo_data.dark_band import dark_band_index, low_quantile, with_data
 from eo_data.errors import DataRefused
 from eo_data.file_kinds import HEAD, what_else
 from eo_data.object_storage import gdal_options
-from eo_data.radiometry import Radiometry, choose_radiometry
+from eo_data.radiometry import Radiometry, choose_radiometry, with_offset_by_values
+from eo_data.reflectance import Reflectance
 from eo_data.tiff_structure import is_complete, looks_like_tiff
 from eo_data.tiling import Pixels, Valid
 from eo_data.usecase import DataSection
@@ -41,16 +43,19 @@ class ImageRaster:
         shape: Height and width, pixels.
         crs: Its CRS as the file states it (rasterio's); None where it states none.
         transform: Its transform; None where it has none (the identity counts as none).
-        radiometry: The rule that takes its values to reflectance.
+        stated: The rule that item, file, request or use case state.
         indexes: The band numbers that are read, in the model's order.
+        dark_index: The band number of the use case's `offset_by_values`; None where it has no such rule or band.
     """
 
     where: str
     shape: tuple[int, int]
     crs: Any
     transform: Affine | None
-    radiometry: Radiometry
+    stated: Radiometry
     indexes: tuple[int, ...]
+    dark_index: int | None
+    _default: Reflectance
     _source: Any
 
     @property
@@ -64,18 +69,62 @@ class ImageRaster:
         height, width = self._source.block_shapes[self.indexes[0] - 1]
         return int(height), int(width)
 
+    @cached_property
+    def radiometry(self) -> Radiometry:
+        """The rule that takes its values to reflectance: the stated one, corrected where the values betray it.
+
+        Nothing is decoded before it is asked for, and nothing at all where somebody states the radiometry.
+
+        Raises:
+            DataRefused: If the blocks that decide cannot be decoded.
+        """
+        if self.stated.source != "usecase" or self.dark_index is None:
+            return self.stated
+        return with_offset_by_values(self.stated, self._default, self.dark_value)
+
+    @cached_property
+    def dark_value(self) -> float | None:
+        """The low quantile of the dark band, sensor values; None where there is no such band or it has no data."""
+        if self.dark_index is None:
+            return None
+
+        def read(top: int, left: int, height: int, width: int) -> NDArray[Any]:
+            values, shown = self._strided((self.dark_index,), top, left, height, width, 1)
+            return with_data(values[0], self.stated.nodata, shown)
+
+        return low_quantile(read, self.shape)
+
     def read(self, top: int, left: int, height: int, width: int) -> tuple[Pixels, Valid]:
         """A window's reflectance x 10000 `[bands, h, w]` (float32) and where all bands have data `[h, w]`.
 
         Raises:
             DataRefused: If the file's blocks cannot be decoded (truncated or damaged).
         """
-        pixels, valid = self.radiometry.reflectance(self.values(top, left, height, width))
-        mask = mask_reader(self._source, self.indexes)
-        if mask is not None:
-            valid &= self._decode(mask, top, left, height, width) != 0
+        values, shown = self.sample(top, left, height, width, 1)
+        pixels, valid = self.radiometry.reflectance(values)
+        if shown is not None:
+            valid &= shown
             pixels = np.where(valid, pixels, np.float32(0))
         return pixels, valid
+
+    def sample(
+        self, top: int, left: int, height: int, width: int, step: int
+    ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        """Every `step`-th row and column of a window: sensor values `[bands, h, w]`, and what the mask shows of it.
+
+        A mask is the file's internal mask or alpha band; None where it has neither. Overviews are never read: who
+        made them, and whether fill values were averaged into them, nobody knows.
+        """
+        return self._strided(self.indexes, top, left, height, width, step)
+
+    def _strided(
+        self, bands: Sequence[int | None], top: int, left: int, height: int, width: int, step: int
+    ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        values = self._decode(partial(self._source.read, list(bands)), top, left, height, width)
+        mask = mask_reader(self._source, self.indexes)
+        if mask is None:
+            return values[:, ::step, ::step], None
+        return values[:, ::step, ::step], self._decode(mask, top, left, height, width)[::step, ::step] != 0
 
     def values(self, top: int, left: int, height: int, width: int) -> NDArray[Any]:
         """A window's values as they stand in the file, `[bands, h, w]`.
@@ -167,7 +216,7 @@ def open_image(
             shape=(dataset.height, dataset.width),
             crs=dataset.crs,
             transform=None if dataset.transform == Affine.identity() else dataset.transform,
-            radiometry=choose_radiometry(
+            stated=choose_radiometry(
                 data.reflectance,
                 asset=asset,
                 properties=properties,
@@ -177,6 +226,8 @@ def open_image(
                 request=request,
             ),
             indexes=indexes,
+            dark_index=dark_band_index(names, data),
+            _default=data.reflectance,
             _source=dataset,
         )
 

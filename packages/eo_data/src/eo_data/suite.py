@@ -8,13 +8,17 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from eo_data.digests import SHORT, json_digest
+from eo_data.radiometry import UNIT
 from eo_data.usecase import DataSection
 
 if TYPE_CHECKING:
     from great_expectations.core import ExpectationValidationResult
+
+UNSEEN: Final = 0.2
+"""Share of a label's scored pixels without image data that is worth a warning."""
 
 
 @dataclass(frozen=True)
@@ -25,25 +29,37 @@ class Rule:
         type: Great Expectations' class, such as `ExpectColumnValuesToBeBetween`.
         column: The column.
         arguments: The expectation's other arguments.
-        reason: What is wrong when it fails, for people.
+        reason: What is wrong when it fails, for people; `{column}` stands for the row's value.
+        severity: A critical failure is quarantine; a warning is told and changes nothing.
     """
 
     type: str
     column: str
     arguments: tuple[tuple[str, Any], ...]
     reason: str
+    severity: Literal["critical", "warning"] = "critical"
 
     @property
     def wanted(self) -> str:
         """What is expected of the column, for people."""
         values = dict(self.arguments)
         if "value_set" in values:
-            return "expected " + (" or ".join(repr(v) for v in values["value_set"] if v != "") or "none")
-        return f"expected {values['min_value']:g} to {values['max_value']:g}"
+            negated = "Not" in self.type
+            return f"expected {'not ' if negated else ''}" + (
+                " or ".join(repr(v) for v in values["value_set"] if v != "") or "none"
+            )
+        low, high = values["min_value"], values["max_value"]
+        if low is None or high is None:
+            return f"expected at most {high:g}" if low is None else f"expected at least {low:g}"
+        return f"expected {low:g} to {high:g}"
+
+    def explain(self, row: dict[str, Any]) -> str:
+        """Why a row that fails it does."""
+        return f"{self.reason.format(**row)}: {self.column} is {row[self.column]!r}, {self.wanted}"
 
     def as_json(self) -> dict[str, Any]:
         """The rule as it enters the suite's digest and the verdicts."""
-        return {"type": self.type, "column": self.column, "arguments": dict(self.arguments), "severity": "critical"}
+        return {"type": self.type, "column": self.column, "arguments": dict(self.arguments), "severity": self.severity}
 
 
 @dataclass(frozen=True)
@@ -61,14 +77,44 @@ def make_rules(data: DataSection) -> list[Rule]:
     ignore missing values, as Great Expectations' column map expectations do.
     """
     expect = data.expectations
+    least = data.chip.size if expect.min_size is None else expect.min_size
     rules = [
-        _between("height", expect.min_size, expect.max_size, "height outside the range of sizes"),
-        _between("width", expect.min_size, expect.max_size, "width outside the range of sizes"),
+        _between("height", least, expect.max_size, "height outside the range of sizes"),
+        _between("width", least, expect.max_size, "width outside the range of sizes"),
         _in_set("dtype", expect.dtypes, "data type is not the sensor's"),
         _in_set("bands_fault", ("",), "input bands cannot be read"),
         _between("invalid_fraction", 0.0, expect.max_invalid_fraction, "too few pixels with data"),
+        _between("infinite_fraction", None, 0.0, "infinity is no sensor's value: write NaN or nodata where none is"),
+        _between(
+            "flat_fraction",
+            None,
+            expect.max_flat_fraction,
+            "{flat_value:g} in every band of a pixel is a fill value, not data: declare it as nodata",
+        ),
+        _between(
+            "brightest",
+            expect.min_brightest,
+            None,
+            "reflectance 0..1 read as sensor values? state raster:scale (1) in items/{scene_id}.json",
+        ),
+        _between(
+            "second_darkest",
+            expect.min_dark,
+            None,
+            "the values lie far below 0 by {radiometry}: is the offset removed already? then state raster:offset 0 "
+            "in items/{scene_id}.json",
+        ),
+        *_floor_rules(data),
+        *_dark_band_rules(data),
         _in_set("label_fault", ("",), "label cannot be used"),
         _between("label_ignored_fraction", 0.0, expect.max_ignored_label_fraction, "label has hardly a scored pixel"),
+        _between(
+            "label_unseen_fraction",
+            None,
+            expect.max_unseen_label_fraction,
+            "the image has hardly data where the label is scored",
+        ),
+        _between("label_unseen_fraction", None, UNSEEN, "scored label pixels without image data", severity="warning"),
     ]
     if expect.crs != "any":
         wanted = expect.crs == "required"
@@ -80,6 +126,46 @@ def make_rules(data: DataSection) -> list[Rule]:
         for quantile in ("q02", "q98")
     ]
     return rules
+
+
+def _floor_rules(data: DataSection) -> list[Rule]:
+    """No pixel is dark in any band: bright desert, or an offset that is still in the values."""
+    high = data.expectations.max_floor
+    if high is None:
+        return []
+    return [
+        _between(
+            "floor_unstated",
+            None,
+            high,
+            "the values may carry the +1000 offset of newer processing baselines: state raster:offset or the "
+            "processing baseline in items/{scene_id}.json",
+        ),
+        _between("floor_stated", None, high, "no dark pixel by {radiometry}: bright ground?", severity="warning"),
+    ]
+
+
+def _dark_band_rules(data: DataSection) -> list[Rule]:
+    """What the band that is near zero over clear pixels says of the radiometry."""
+    told = data.reflectance.offset_by_values
+    if told is None:
+        return []
+    return [
+        _between(
+            "dark_band",
+            data.expectations.min_dark,
+            round(told.above * data.reflectance.scale * UNIT, 6),
+            f"{told.band}, near 0 over clear pixels, contradicts " + "{radiometry}: correct the radiometry in "
+            "items/{scene_id}.json (or the order of the bands; a scene all under thick cloud teaches nothing)",
+        ),
+        Rule(
+            "ExpectColumnValuesToNotBeInSet",
+            "radiometry_source",
+            (("value_set", ["values"]),),
+            f"nothing states the radiometry; {told.band} shows an offset of {told.offset:g}, which was removed",
+            severity="warning",
+        ),
+    ]
 
 
 def suite_digest(data: DataSection) -> str:
@@ -116,7 +202,7 @@ def run_suite(rules: Sequence[Rule], rows: Sequence[dict[str, Any]], name: str, 
     for number, rule in enumerate(rules):
         build = getattr(gxe, rule.type)
         suite.add_expectation(
-            build(column=rule.column, severity="critical", meta={"number": number}, **dict(rule.arguments))
+            build(column=rule.column, severity=rule.severity, meta={"number": number}, **dict(rule.arguments))
         )
     batch = (
         context.data_sources.add_pandas("feature rows")
@@ -164,8 +250,14 @@ def _finding(rules: Sequence[Rule], result: ExpectationValidationResult) -> Find
     return Finding(rule, failed)
 
 
-def _between(column: str, low: float, high: float, reason: str) -> Rule:
-    return Rule("ExpectColumnValuesToBeBetween", column, (("min_value", low), ("max_value", high)), reason)
+def _between(
+    column: str,
+    low: float | None,
+    high: float | None,
+    reason: str,
+    severity: Literal["critical", "warning"] = "critical",
+) -> Rule:
+    return Rule("ExpectColumnValuesToBeBetween", column, (("min_value", low), ("max_value", high)), reason, severity)
 
 
 def _in_set(column: str, values: Sequence[Any], reason: str) -> Rule:

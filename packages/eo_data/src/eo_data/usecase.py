@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator
 
 from eo_data.bands import Band, band_key
 from eo_data.digests import json_digest
 from eo_data.errors import UsageError
+from eo_data.expectations import Expectations
+from eo_data.reflectance import Reflectance
+from eo_data.section import Section
 
 IGNORE: Final = 255
 """Label value of a pixel that is not scored, and mask value of a pixel without data."""
@@ -26,20 +29,6 @@ SPLITS: Final[tuple[Split, ...]] = ("train", "validation", "holdout", "test")
 VALID_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 SectionModel = TypeVar("SectionModel", bound=BaseModel)
-
-
-class Section(BaseModel):
-    """Base of every part of a use case: frozen; unknown keys, infinity and NaN refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Reflectance(Section):
-    """How sensor values become reflectance where neither item, file nor request says it (design 4.6)."""
-
-    scale: float = Field(default=0.0001, gt=0, description="reflectance = value * scale + offset")
-    offset: float = Field(default=0.0, description="added after scaling, in reflectance")
-    nodata: float | None = Field(default=None, description="sensor value without data, where the file declares none")
 
 
 class ClassDefinition(Section):
@@ -104,34 +93,6 @@ class FolderPattern(Section):
         if pattern.startswith("/") or ".." in pattern.split("/") or set("?[" if banded else "*?[") & set(pattern):
             raise ValueError(f"'{pattern}' must be a path inside the folder, without ? and [, and * only with {{band}}")
         return pattern
-
-
-class Expectations(Section):
-    """What a scene must be like to be learned from; the Great Expectations suite is made from this."""
-
-    crs: Literal["required", "absent", "any"] = "required"
-    min_size: int = Field(default=32, ge=1, description="least height and width, pixels")
-    max_size: int = Field(default=20000, ge=1, validate_default=True, description="greatest height and width, pixels")
-    dtypes: tuple[str, ...] = ("uint16", "int16")
-    max_invalid_fraction: float = Field(default=0.9, ge=0, lt=1, description="pixels without data in any input band")
-    quantile_range: tuple[float, float] = Field(
-        default=(-2000.0, 20000.0), description="per-band 2 % and 98 % quantiles must lie in it, reflectance x 10000"
-    )
-    max_ignored_label_fraction: float = Field(default=0.99, gt=0, le=1)
-
-    @field_validator("max_size")
-    @classmethod
-    def _sizes_in_order(cls, value: int, info: ValidationInfo) -> int:
-        if value < info.data.get("min_size", value):
-            raise ValueError(f"{value} is less than min_size")
-        return value
-
-    @field_validator("quantile_range")
-    @classmethod
-    def _range_in_order(cls, value: tuple[float, float]) -> tuple[float, float]:
-        if value[0] >= value[1]:
-            raise ValueError(f"{value[0]:g} to {value[1]:g} is no range")
-        return value
 
 
 class LabelRule(Section):
@@ -199,7 +160,7 @@ class DataSection(Section):
         default=(FolderPattern(),), description="the first that finds images counts"
     )
     expectations: Expectations = Expectations()
-    chip: ChipShape = ChipShape()
+    chip: ChipShape = Field(default=ChipShape(), validate_default=True)
     split: SplitRule
     simulator: Literal["sentinel-2-l1c"] | None = Field(default=None, description="which simulated scenes stand in")
 
@@ -230,6 +191,22 @@ class DataSection(Section):
             raise ValueError("a band stands twice")
         return inputs
 
+    @field_validator("reflectance")
+    @classmethod
+    def _dark_band_is_a_band(cls, reflectance: Reflectance, info: ValidationInfo) -> Reflectance:
+        told = reflectance.offset_by_values
+        if told and "bands" in info.data and not any(band_key(told.band) in b.keys for b in info.data["bands"]):
+            raise ValueError(f"offset_by_values.band: '{told.band}' is none of the bands")
+        return reflectance
+
+    @field_validator("chip")
+    @classmethod
+    def _fits_a_scene(cls, chip: ChipShape, info: ValidationInfo) -> ChipShape:
+        expect = info.data.get("expectations")
+        if expect and expect.min_size is None and chip.size > expect.max_size:
+            raise ValueError(f"a chip of {chip.size} pixels is greater than expectations.max_size, {expect.max_size}")
+        return chip
+
     @field_validator("classes")
     @classmethod
     def _classes_differ(cls, classes: tuple[ClassDefinition, ...]) -> tuple[ClassDefinition, ...]:
@@ -257,6 +234,12 @@ class DataSection(Section):
         """The bands that the model reads, in its order."""
         by_key = {key: band for band in self.bands for key in band.keys}
         return tuple(by_key[band_key(name)] for name in self.inputs)
+
+    @property
+    def dark_band(self) -> Band | None:
+        """The band of `reflectance.offset_by_values`; None where the use case has no such rule."""
+        told = self.reflectance.offset_by_values
+        return next((b for b in self.bands if told and band_key(told.band) in b.keys), None)
 
 
 def _once(values: list[int]) -> None:

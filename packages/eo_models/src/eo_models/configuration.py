@@ -7,7 +7,8 @@ from typing import Final, Self
 from pydantic import Field, model_validator
 
 from eo_data.model.description import Tiling
-from eo_data.usecase import Section, UseCase
+from eo_data.section import Section
+from eo_data.usecase import UseCase
 
 LEVELS: Final = 4
 """Resolutions of the U-Net: the input's own and three times halved."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from eo_data.usecase import Section
+from eo_data.section import Section
 
 MEBIBYTE = 2**20
 

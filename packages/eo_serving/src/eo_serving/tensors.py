@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from pydantic_core import from_json
 
 from eo_data.bands import band_indexes
+from eo_data.dark_band import array_low_quantile, dark_band_index
 from eo_data.errors import DataRefused, UsageError
-from eo_data.radiometry import Radiometry, choose_radiometry
+from eo_data.radiometry import Radiometry, choose_radiometry, with_offset_by_values
 
 if TYPE_CHECKING:
     from eo_data.tiling import Pixels, Valid
@@ -154,6 +155,38 @@ def to_reflectance(
             where="body",
             fix="Mark missing pixels with the sensor's nodata value",
         )
-    rule = choose_radiometry(data.reflectance, request=request)
+    rule = _radiometry(values, names, data, request)
     pixels, valid = rule.reflectance(np.moveaxis(chosen, 1, 0))
     return TensorBatch(np.moveaxis(pixels, 0, 1), valid, rule)
+
+
+def _radiometry(
+    values: NDArray[Any],
+    names: Sequence[str | None],
+    data: DataSection,
+    request: tuple[float | None, float | None],
+) -> Radiometry:
+    """The one rule of a batch, as a GeoTIFF of each image would get it.
+
+    Raises:
+        DataRefused: If the images need different ones.
+    """
+    stated = choose_radiometry(data.reflectance, request=request)
+    index = dark_band_index(names, data)
+    if stated.source != "usecase" or index is None:
+        return stated
+    rules = {
+        with_offset_by_values(
+            stated,
+            data.reflectance,
+            array_low_quantile(band, stated.nodata),
+        )
+        for band in values[:, index - 1]
+    }
+    if len(rules) > 1:
+        raise DataRefused(
+            "the images differ: the values of some carry an offset, those of others do not",
+            where="body",
+            fix="Send them apart, or remove the offset and state scale and offset",
+        )
+    return rules.pop()
