@@ -15,6 +15,7 @@ from eo_data.loader.chip_list import RasterGrid
 from eo_data.loader.tiff_tiles import TileLayout, tile_layout
 from eo_data.radiometry import UNIT, Radiometry
 from eo_data.rasters import mask_reader, open_image, open_tiff, same_grid
+from eo_data.scene import Scene
 from eo_data.usecase import DataSection
 
 
@@ -37,6 +38,23 @@ class RasterPair:
     asset: dict[str, Any] | None = field(default=None, hash=False)
     properties: dict[str, Any] | None = field(default=None, hash=False)
     bands: tuple[str | None, ...] | None = None
+
+    @classmethod
+    def of_scene(cls, scene: Scene, label: str | None = None) -> RasterPair:
+        """A scene of the store, read as its item says.
+
+        Args:
+            scene: The scene.
+            label: Path of its label's raster, as `Store.raster_path` gives it.
+        """
+        return cls(
+            scene.raster_path,
+            label,
+            where=scene.id,
+            asset=scene.asset,
+            properties=scene.properties,
+            bands=scene.band_names,
+        )
 
 
 @dataclass(frozen=True)
