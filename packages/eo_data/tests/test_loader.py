@@ -177,6 +177,8 @@ def test_arrays_are_used_again_unless_copies_are_asked_for(tmp_path: Path) -> No
     assert len({minibatch.images.ctypes.data for minibatch in make_loader(source, chips)}) == 1
     kept = list(make_loader(source, chips, copy=True))
     assert len({minibatch.images.ctypes.data for minibatch in kept}) == len(kept)
+    with pytest.raises(ValueError, match="read-only"):
+        kept[0].valid[0] = False
 
 
 # --- faults

@@ -39,7 +39,7 @@ class Minibatch:
         images: `[N, bands, H, W]`, float32: reflectance x 10000, normalised where the loader was told how; 0 where
             there are no data.
         labels: `[N, H, W]`, uint8: class indexes, 255 where they are not scored, all 255 without a label.
-        valid: `[N, H, W]`, bool: where there are data.
+        valid: `[N, H, W]`, bool, read-only: where there are data.
         chips: Which chips they are.
     """
 
