@@ -90,7 +90,7 @@ def write_plot(path: Path, measured: Sequence[Measured], title: str) -> None:
     looks = {
         "ours": ("eo_data", "#1f6fd1", "o"),
         "peer": ("others", "#d1661f", "s"),
-        "limit": ("limits: less work, nothing else", "#7a7f87", "D"),
+        "limit": ("bounds: a part of the work alone", "#7a7f87", "D"),
     }
     ordered = sorted(measured, key=lambda entry: entry.per_cpu.median)
     figure, axes = pyplot.subplots(figsize=(11, 0.4 * len(ordered) + 1.7), layout="constrained")
