@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+Kind = Literal["ours", "peer", "limit"]
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -22,12 +24,12 @@ class Variant:
     Attributes:
         name: What it is called in tables.
         run: Does a round's work; returns how many chips that was.
-        ours: Whether it is this project's.
+        kind: This project's, one of the field's, or a limit that nobody passes.
     """
 
     name: str
     run: Callable[[], int]
-    ours: bool = False
+    kind: Kind = "peer"
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Measured:
     """A variant's rounds."""
 
     name: str
-    ours: bool
+    kind: Kind
     samples: tuple[Sample, ...]
 
     @property
@@ -136,7 +138,7 @@ def interleave(variants: Sequence[Variant], rounds: int, *, log: bool = True) ->
             if log:
                 said = f"round {number + 1}/{rounds}: {variant.name}: {chips / sample.cpu:.0f} chips/CPU-s"
                 print(said, file=sys.stderr, flush=True)
-    return [Measured(variant.name, variant.ours, tuple(samples[variant.name])) for variant in variants]
+    return [Measured(variant.name, variant.kind, tuple(samples[variant.name])) for variant in variants]
 
 
 def ratio(measured: Sequence[Measured], ours: str, peer: str) -> float:
@@ -150,7 +152,7 @@ def as_json(measured: Sequence[Measured]) -> list[dict[str, Any]]:
     return [
         {
             "variant": entry.name,
-            "ours": entry.ours,
+            "kind": entry.kind,
             "chips_per_cpu_second": vars(entry.per_cpu),
             "chips_per_second": vars(entry.per_wall),
             "rounds": [vars(sample) for sample in entry.samples],

@@ -49,7 +49,7 @@ def table_lines(measured: Sequence[Measured]) -> list[str]:
     for entry in sorted(measured, key=lambda entry: entry.per_cpu.median):
         cpu, wall = entry.per_cpu, entry.per_wall
         ranges = [f"{summary.least:.0f}..{summary.most:.0f}" for summary in (cpu, wall)]
-        name = f"{'* ' if entry.ours else '  '}{entry.name}"
+        name = f"{'* ' if entry.kind == 'ours' else '  '}{entry.name}"
         lines.append(f"{name:<52} {cpu.median:>11.0f} {ranges[0]:>15} {wall.median:>9.0f} {ranges[1]:>15}")
     return lines
 
@@ -80,35 +80,43 @@ def write_json(
 
 
 def write_plot(path: Path, measured: Sequence[Measured], title: str) -> None:
-    """Chips per CPU-second of every variant as bars on a logarithmic axis, with the range over the rounds."""
+    """Chips per CPU-second of every variant on a logarithmic axis: the median, and the range over the rounds."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
-    from matplotlib.patches import Patch
+    from matplotlib.ticker import FuncFormatter, NullFormatter
 
+    looks = {
+        "ours": ("eo_data", "#1f6fd1", "o"),
+        "peer": ("others", "#d1661f", "s"),
+        "limit": ("bounds: a part of the work alone", "#7a7f87", "D"),
+    }
     ordered = sorted(measured, key=lambda entry: entry.per_cpu.median)
-    figure, axes = pyplot.subplots(figsize=(11, 0.42 * len(ordered) + 1.6), layout="constrained")
-    medians = [entry.per_cpu.median for entry in ordered]
-    reach = [
-        [entry.per_cpu.median - entry.per_cpu.least for entry in ordered],
-        [entry.per_cpu.most - entry.per_cpu.median for entry in ordered],
-    ]
-    colors = ["#1f6fd1" if entry.ours else "#b9bec7" for entry in ordered]
-    axes.barh(range(len(ordered)), medians, xerr=reach, color=colors, error_kw={"elinewidth": 1, "capsize": 2})
+    figure, axes = pyplot.subplots(figsize=(11, 0.4 * len(ordered) + 1.7), layout="constrained")
+    for kind, (label, color, marker) in looks.items():
+        chosen = [(place, entry.per_cpu) for place, entry in enumerate(ordered) if entry.kind == kind]
+        medians = [rate.median for _, rate in chosen]
+        reach = [[rate.median - rate.least for _, rate in chosen], [rate.most - rate.median for _, rate in chosen]]
+        places = [place for place, _ in chosen]
+        axes.errorbar(
+            medians, places, xerr=reach, fmt=marker, color=color, markersize=8, elinewidth=2, capsize=3, label=label
+        )
+        for place, rate in chosen:
+            axes.text(rate.most * 1.12, place, f"{rate.median:,.0f}", va="center", color=color)
     axes.set_yticks(range(len(ordered)), [entry.name for entry in ordered])
-    for place, entry in enumerate(ordered):
-        axes.text(entry.per_cpu.most * 1.08, place, f"{entry.per_cpu.median:,.0f}", va="center", fontsize=9)
+    axes.set_ylim(-0.7, len(ordered) - 0.3)
     axes.set_xscale("log")
-    axes.set_xlim(min(medians) / 1.6, max(medians) * 2.2)
-    axes.set_xlabel("chips per CPU-second, median; whiskers from the least to the most of all rounds (logarithmic)")
+    axes.set_xlim(ordered[0].per_cpu.least / 1.4, ordered[-1].per_cpu.most * 2)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel("chips per CPU-second (logarithmic): median, and least to most of all rounds")
     axes.set_title(title, loc="left", fontsize=11)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(
-        handles=[Patch(color="#1f6fd1", label="eo_data"), Patch(color="#b9bec7", label="others, and limits")],
-        loc="lower right",
-        frameon=False,
-    )
+    axes.grid(axis="x", which="both", color="#e6e8eb")
+    axes.grid(axis="y", color="#f0f1f3")
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.legend(loc="lower right", framealpha=1)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110, metadata={"Software": None})
     pyplot.close(figure)

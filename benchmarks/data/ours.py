@@ -82,7 +82,7 @@ def _variant(name: str, loader: ChipLoader, passes: int) -> Variant:
     def run() -> int:
         return sum(len(minibatch.chips) for _ in range(passes) for minibatch in loader)
 
-    return Variant(name, run, ours=True)
+    return Variant(name, run, "ours")
 
 
 def checks(ours: Ours) -> dict[str, Check]:

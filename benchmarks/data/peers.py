@@ -43,9 +43,9 @@ def make_peers(work: Workload, count: int) -> tuple[list[Variant], dict[str, Che
         Variant(TORCHGEO, torchgeo),
         Variant(RIOXARRAY, _rioxarray(work, count)),
         Variant(ZARR, _zarr(work)),
-        Variant(GATHER, _gather(work)),
-        Variant(GATHER_REUSED, _gather_reused(work)),
-        Variant(CODEC, _codec(work)),
+        Variant(GATHER, _gather(work), "limit"),
+        Variant(GATHER_REUSED, _gather_reused(work), "limit"),
+        Variant(CODEC, _codec(work), "limit"),
     ]
     return variants, {"TorchGeo gives chips and labels": check}
 

@@ -10,15 +10,15 @@ import pytest
 
 from benchmarks import data, report
 from benchmarks.data import ours, peers
-from benchmarks.protocol import Check, Goal, Measured, Sample, Summary, Variant, cpu_seconds, interleave, ratio
+from benchmarks.protocol import Check, Goal, Kind, Measured, Sample, Summary, Variant, cpu_seconds, interleave, ratio
 
 FINE = Check(True, "looked at")
 BAD = Check(False, "chip 3 differs")
 
 
-def measured(name: str, *chips: int, is_ours: bool = False) -> Measured:
+def measured(name: str, *chips: int, kind: Kind = "peer") -> Measured:
     """Rounds of so many chips, each of 2 CPU-seconds and 4 seconds."""
-    return Measured(name, is_ours, tuple(Sample(count, 2.0, 4.0) for count in chips))
+    return Measured(name, kind, tuple(Sample(count, 2.0, 4.0) for count in chips))
 
 
 def test_medians_stand_beside_least_and_most() -> None:
@@ -124,6 +124,12 @@ def test_a_slow_variant_misses_its_goals_alone(slow: dict[str, int], missed: set
     assert {name for name, goal in goals(slow).items() if not goal.met(CHECKS)} == missed
 
 
+def test_ratios_without_a_goal_are_told_too() -> None:
+    found = data.make_ratios([measured(name, 2 * count) for name, count in PER_SECOND.items()])
+    assert found["cached chips, normalised / npy gather into a reused buffer"] == 0.8
+    assert found["grid loader, a thread per core / 1 thread, wall"] == 1.0
+
+
 def test_memory_and_validation_have_goals_of_their_own() -> None:
     chip = {"base_bytes": 100 << 20, "peak_bytes": (100 << 20) + (1 << 30) + 1}
     validate = {"feature_row_cpu_seconds": 1.01, "image_cpu_seconds": 10.0, "label_cpu_seconds": 1.0}
@@ -143,7 +149,7 @@ def test_each_check_that_fails_takes_goals_with_it(failed: str) -> None:
 
 
 def test_result_files_hold_every_variant_goal_and_check(tmp_path: Path) -> None:
-    entries = [measured("ours", 90, 100, is_ours=True), measured("peer", 10, 12)]
+    entries = [measured("ours", 90, 100, kind="ours"), measured("peer", 10, 12)]
     goal = Goal("faster", ratio(entries, "ours", "peer"), 7, "least", "x", ("equal",))
     report.write_json(tmp_path / "deep" / "data.json", entries, [goal], {"equal": FINE}, {"rounds": 2})
     report.write_plot(tmp_path / "deep" / "data.png", entries, "title")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 
 from eo_data.errors import DataRefused, UsageError
 from eo_data.loader import ChipList, RasterPair, RasterSource, grid_chips, jittered_chips
@@ -60,8 +61,6 @@ def test_values_of_every_type_become_reflectance_as_radiometry_says(tmp_path: Pa
 
 
 def test_what_an_internal_mask_hides_has_no_data(tmp_path: Path) -> None:
-    import rasterio
-
     pair = write_pair(tmp_path)
     with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(pair.image, "r+") as dataset:
         hidden = np.full(dataset.shape, 255, np.uint8)
@@ -88,6 +87,19 @@ def test_radiometry_is_that_of_the_file_and_normalisation_leaves_no_data_at_zero
         wanted = np.where(one.valid[:, None], (one.images - mean) / std, 0)
         np.testing.assert_allclose(other.images, wanted, rtol=1e-5, atol=1e-5)
         assert one.images.min() >= -2000
+
+
+@pytest.mark.parametrize("nodata", [None, 0, 77, 0.5])
+def test_tiles_that_a_sparse_file_leaves_out_are_what_gdal_makes_of_them(tmp_path: Path, nodata: float | None) -> None:
+    pair = write_pair(tmp_path, nodata=nodata)
+    with rasterio.open(pair.image) as dataset:
+        pixels, profile = dataset.read(window=((0, 64), (0, 128))), dataset.profile
+    with rasterio.open(pair.image, "w", **profile, SPARSE_OK=True) as dataset:
+        dataset.write(pixels, window=((0, 64), (0, 128)))
+    source = RasterSource([pair], DATA)
+    assert source.decoders == ["gdal" if nodata == 0.5 else "tiles"]
+    for minibatch in make_loader(source, grid_chips(source.grids, 48)):
+        check_equal([pair], minibatch, 48)
 
 
 def test_without_a_label_nothing_is_scored(tmp_path: Path) -> None:
@@ -177,6 +189,8 @@ def test_arrays_are_used_again_unless_copies_are_asked_for(tmp_path: Path) -> No
     assert len({minibatch.images.ctypes.data for minibatch in make_loader(source, chips)}) == 1
     kept = list(make_loader(source, chips, copy=True))
     assert len({minibatch.images.ctypes.data for minibatch in kept}) == len(kept)
+    with pytest.raises(ValueError, match="read-only"):
+        kept[0].valid[0] = False
 
 
 # --- faults

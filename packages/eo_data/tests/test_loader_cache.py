@@ -14,6 +14,7 @@ from eo_data.chips import chip
 from eo_data.dataset import Dataset, model_input
 from eo_data.errors import DataRefused, TemporaryFailure
 from eo_data.loader import ChipLoader, DatasetSource, RasterPair, RasterSource, grid_chips, jittered_chips
+from eo_data.scene import list_scenes
 from eo_data.store import Store
 from eo_data.usecase import SPLITS, UseCase
 
@@ -95,6 +96,17 @@ def test_a_shard_that_is_gone_or_cut_is_refused_by_name(dataset: Dataset, store:
         with pytest.raises(DataRefused, match="chips") as refusal:
             list(ChipLoader(source, source.chips, minibatch=4))
         assert "s0" in refusal.value.where
+
+
+def test_scenes_of_a_store_are_read_as_their_items_say(dataset: Dataset, store: Store, water: UseCase) -> None:
+    scenes = list_scenes(store)[:2]
+    source = RasterSource([RasterPair.of_scene(scene) for scene in scenes], water.data)
+    for minibatch in ChipLoader(source, grid_chips(source.grids, 64), minibatch=3):
+        for slot, place in enumerate(minibatch.chips):
+            with scenes[place.raster].image(water.data) as image:
+                pixels, valid = image.read(place.top, place.left, 64, 64)
+            np.testing.assert_array_equal(minibatch.images[slot], pixels)
+            np.testing.assert_array_equal(minibatch.valid[slot], valid)
 
 
 # --- decoded rasters

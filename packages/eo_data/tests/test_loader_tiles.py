@@ -12,7 +12,8 @@ import rasterio
 from numpy.typing import NDArray
 
 from eo_data.errors import DataRefused
-from eo_data.loader.tiff_tiles import TileReader, tile_layout
+from eo_data.loader.tiff_layout import tile_layout
+from eo_data.loader.tiff_tiles import TileReader
 
 from .conftest import write_tiff
 
@@ -33,7 +34,7 @@ def check(path: Path, bands: tuple[int, ...] = (2, 0)) -> None:
     assert layout is not None
     with rasterio.open(path) as dataset:
         whole, nodata = dataset.read([band + 1 for band in bands]), dataset.nodata
-    reader = TileReader(str(path), layout, "test", nodata)
+    reader = TileReader(str(path), layout, "test", int(nodata or 0))
     for top, left, height, width in WINDOWS:
         target = np.empty((len(bands), height, width), dtype=layout.dtype)
         reader.read(top, left, bands, target)
@@ -120,3 +121,24 @@ def test_damaged_tiles_are_refused_with_the_files_name(tmp_path: Path, codec: st
         reader.read(0, 0, (0, 1, 2), target)
     assert refusal.value.where == "scene-7"
     reader.close()
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_real_files_are_decoded_as_rasterio_decodes_them(test_data: Path) -> None:
+    files = [
+        path for part in ("scenes", "sen1floods11", "terramesh") for path in sorted((test_data / part).rglob("*.tif"))
+    ]
+    compared = 0
+    for path in files:
+        layout = tile_layout(str(path))
+        if layout is None:
+            continue
+        with rasterio.open(path) as dataset:
+            whole, nodata = dataset.read(), dataset.nodata
+        reader = TileReader(str(path), layout, "test", int(nodata or 0))
+        target = np.empty_like(whole)
+        reader.read(0, 0, tuple(range(len(whole))), target)
+        reader.close()
+        np.testing.assert_array_equal(target, whole, err_msg=path.name)
+        compared += 1
+    assert compared >= 10

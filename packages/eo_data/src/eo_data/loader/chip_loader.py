@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ class Minibatch:
         images: `[N, bands, H, W]`, float32: reflectance x 10000, normalised where the loader was told how; 0 where
             there are no data.
         labels: `[N, H, W]`, uint8: class indexes, 255 where they are not scored, all 255 without a label.
-        valid: `[N, H, W]`, bool: where there are data.
+        valid: `[N, H, W]`, bool, read-only: where there are data.
         chips: Which chips they are.
     """
 
@@ -132,7 +133,7 @@ class ChipLoader:
             "epoch": self._epoch,
             "delivered": self._delivered,
             "chips": self._chips.digest(),
-            "plan": [self._minibatch, self._buffer, self._distinct, self._weights is not None],
+            "plan": [self._minibatch, self._buffer, self._distinct, _digest(self._weights)],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -213,6 +214,10 @@ class ChipLoader:
         )
         self._tops, self._lefts = self._chips.windows(plan.chips, self._seed, self._epoch)
         return plan
+
+
+def _digest(weights: NDArray[np.float64] | None) -> str | None:
+    return None if weights is None else hashlib.sha256(weights.tobytes()).hexdigest()
 
 
 def _cores() -> int:

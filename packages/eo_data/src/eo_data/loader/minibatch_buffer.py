@@ -80,12 +80,15 @@ class MinibatchBuffer:
         self.images = np.empty((count, bands, size, size), dtype=np.float32)
         self.labels = np.empty((count, size, size), dtype=np.uint8)
         self.valid = np.empty((count, size, size), dtype=np.bool_)
+        self._full = [False] * count  # whose `valid` says True everywhere; readers cannot change that
         self._planes = [list(image) for image in self.images]
         self._plain = np.empty(0, dtype=np.uint8)
 
     def first(self, count: int) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.bool_]]:
-        """Images, labels and valid of the first chips."""
-        return self.images[:count], self.labels[:count], self.valid[:count]
+        """Images, labels and valid of the first chips; valid is read-only."""
+        valid = self.valid[:count]
+        valid.flags.writeable = False
+        return self.images[:count], self.labels[:count], valid
 
     def fill(self, slot: int, cut: Cut, affine: Affine) -> None:
         """Write a chip; what lies beyond the raster is 0, 255 and not valid."""
@@ -100,11 +103,13 @@ class MinibatchBuffer:
         else:
             self._convert(planes, cut.pixels, affine)
         np.copyto(label, IGNORE if cut.label is None else cut.label)
-        if cut.valid is None:
-            valid.fill(True)
-        else:
+        full = cut.valid is None and image.shape == self.images.shape[1:]
+        if cut.valid is not None:
             np.copyto(valid, cut.valid)
             np.copyto(image, np.float32(0), where=~cut.valid)
+        elif not (full and self._full[slot]):
+            valid.fill(True)
+        self._full[slot] = full
 
     def _convert(self, planes: list[NDArray[np.float32]], pixels: NDArray[Any], affine: Affine) -> None:
         """Cast and scale band by band."""

@@ -12,9 +12,10 @@ import numpy as np
 
 from eo_data.errors import DataRefused
 from eo_data.loader.chip_list import RasterGrid
-from eo_data.loader.tiff_tiles import TileLayout, tile_layout
+from eo_data.loader.tiff_layout import TileLayout, tile_layout
 from eo_data.radiometry import UNIT, Radiometry
 from eo_data.rasters import mask_reader, open_image, open_tiff, same_grid
+from eo_data.scene import Scene
 from eo_data.usecase import DataSection
 
 
@@ -37,6 +38,23 @@ class RasterPair:
     asset: dict[str, Any] | None = field(default=None, hash=False)
     properties: dict[str, Any] | None = field(default=None, hash=False)
     bands: tuple[str | None, ...] | None = None
+
+    @classmethod
+    def of_scene(cls, scene: Scene, label: str | None = None) -> RasterPair:
+        """A scene of the store, read as its item says.
+
+        Args:
+            scene: The scene.
+            label: Path of its label's raster, as `Store.raster_path` gives it.
+        """
+        return cls(
+            scene.raster_path,
+            label,
+            where=scene.id,
+            asset=scene.asset,
+            properties=scene.properties,
+            bands=scene.band_names,
+        )
 
 
 @dataclass(frozen=True)
@@ -153,17 +171,28 @@ def _check_label(image: Any, label: Any, path: str) -> None:
         )
 
 
+def representable(nodata: float | None, dtype: np.dtype[Any]) -> int | None:
+    """A nodata value as the integer that a pixel can be; None where no pixel can."""
+    if nodata is None or dtype.kind not in "iu" or not np.isfinite(nodata) or nodata != int(nodata):
+        return None
+    limits = np.iinfo(dtype)
+    return int(nodata) if limits.min <= nodata <= limits.max else None
+
+
 def _file(path: str, where: str, dataset: Any, indexes: Sequence[int], own_decoding: bool) -> IndexedFile:
     masked = mask_reader(dataset, indexes) is not None
-    layout = tile_layout(path) if own_decoding and not masked else None
-    if layout is not None and (
-        layout.shape != (dataset.height, dataset.width)
-        or layout.bands != dataset.count
-        or layout.dtype != np.dtype(dataset.dtypes[0])
-    ):
-        layout = None  # the two do not read the same image: GDAL's word counts
     dtype = np.dtype(dataset.dtypes[0]) if dataset.dtypes[0] in np.sctypeDict else np.dtype(np.float32)
+    layout = tile_layout(path) if own_decoding and not masked else None
+    if layout is not None and not _agrees(layout, dataset, dtype):
+        layout = None
     return IndexedFile(path, where, layout, dtype, dataset.nodata, masked, _state(path))
+
+
+def _agrees(layout: TileLayout, dataset: Any, dtype: np.dtype[Any]) -> bool:
+    """Whether a layout describes the image that GDAL reads, down to what tiles hold that the file leaves out."""
+    same = (layout.shape, layout.bands, layout.dtype) == ((dataset.height, dataset.width), dataset.count, dtype)
+    sparse = bool((layout.counts == 0).any())
+    return same and not (sparse and dataset.nodata is not None and representable(dataset.nodata, dtype) is None)
 
 
 def _state(path: str) -> tuple[int, int] | None:

@@ -19,7 +19,7 @@ from eo_data.errors import DataRefused
 from eo_data.labels import class_indexes
 from eo_data.loader.chip_list import Block
 from eo_data.loader.label_table import LabelTable
-from eo_data.loader.raster_index import IndexedFile, IndexedRaster
+from eo_data.loader.raster_index import IndexedFile, IndexedRaster, representable
 from eo_data.loader.tiff_tiles import TileReader
 from eo_data.object_storage import gdal_options
 from eo_data.rasters import mask_reader
@@ -108,10 +108,10 @@ def read_block(
 class _TiledImage:
     def __init__(self, raster: IndexedRaster) -> None:
         assert raster.image.layout is not None  # noqa: S101 - the caller looked
-        fill = raster.image.nodata
+        fill = representable(raster.image.nodata, raster.image.dtype) or 0
         self._tiles = TileReader(raster.image.path, raster.image.layout, raster.image.where, fill)
         self._bands = tuple(index - 1 for index in raster.indexes)
-        self._nodata = _representable(raster.radiometry.nodata, raster.image.dtype)
+        self._nodata = representable(raster.radiometry.nodata, raster.image.dtype)
 
     def read(self, block: Block, target: NDArray[Any]) -> Valid | None:
         nodata = self._nodata
@@ -137,7 +137,7 @@ class _GdalImage:
         self._raster = raster
         self._dataset = _open(raster.image)
         self._mask = mask_reader(self._dataset, raster.indexes)
-        self._nodata = _representable(raster.radiometry.nodata, raster.image.dtype)
+        self._nodata = representable(raster.radiometry.nodata, raster.image.dtype)
 
     def read(self, block: Block, target: NDArray[Any]) -> Valid | None:
         window = Window(block.left, block.top, block.width, block.height)
@@ -164,7 +164,8 @@ class _TiledLabel:
     def __init__(self, file: IndexedFile, table: LabelTable) -> None:
         assert file.layout is not None  # noqa: S101 - the caller looked
         self._file, self._table = file, table
-        self._tiles = TileReader(file.path, file.layout, file.where, file.nodata)
+        fill = representable(file.nodata, file.dtype) or 0
+        self._tiles = TileReader(file.path, file.layout, file.where, fill)
         self._values = np.empty(0, dtype=file.layout.dtype)
 
     def read(self, block: Block, target: NDArray[np.uint8]) -> None:
@@ -211,14 +212,6 @@ def _open(file: IndexedFile) -> Any:
             return rasterio.open(file.path, driver="GTiff")
         except RasterioError as error:
             raise DataRefused("the file cannot be opened any more", where=file.where, fix="Bring it back") from error
-
-
-def _representable(nodata: float | None, dtype: np.dtype[Any]) -> int | None:
-    """A nodata value as the integer that a pixel can be; None where no pixel can."""
-    if nodata is None or dtype.kind not in "iu" or not np.isfinite(nodata) or nodata != int(nodata):
-        return None
-    limits = np.iinfo(dtype)
-    return int(nodata) if limits.min <= nodata <= limits.max else None
 
 
 def _valid(pixels: NDArray[Any], nodata: int | None) -> Valid | None:
