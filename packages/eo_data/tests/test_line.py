@@ -83,13 +83,26 @@ def test_the_line_gives_a_dataset_whose_chips_are_the_scenes_pixels(make_folder:
 def test_the_same_inputs_give_the_same_uris_and_do_nothing_twice(make_folder: MakeFolder, tmp_path: Path) -> None:
     folder = make_folder(30)
     first = run_line(tmp_path / "store", folder)
-    written = {path: path.stat().st_mtime_ns for path in (tmp_path / "store").rglob("*") if path.is_file()}
+
+    def written() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in (tmp_path / "store").rglob("*") if path.is_file()}
+
+    before = written()
     second = run_line(tmp_path / "store", folder)
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "store").rglob("*") if path.is_file()} == written
+    (report,) = written().keys() - before.keys()
+    assert report.as_uri() == second[1]["skew_report"]
+    after = written()
+    assert {path: after[path] for path in before} == before
+    assert run_line(tmp_path / "store", folder) == second
+    assert written() == after
     assert second[0]["batch"] == first[0]["batch"]
     assert second[0]["scenes"]["added"] == []
     assert second[0]["scenes"]["present"] == first[0]["scenes"]["added"]
-    assert second[1] == first[1]
+    # The first dataset has become the reference that scenes are compared with; its own scenes are like it.
+    assert (first[1]["skew"], second[1]["skew"]) == (None, {})
+    assert {**second[1], "skew": None, "skew_report": None} == first[1]
+    reference = Store(str(tmp_path / "store")).get_json(f"references/water/{first[2]['digest']}.json")
+    assert 8 <= reference["groups"]["all"]["n"] <= first[2]["chips"]["train"]
     assert second[2] == {**first[2], "existing": True}
 
 

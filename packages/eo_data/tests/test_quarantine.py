@@ -97,9 +97,6 @@ CASES = {
         floats, (*FLOAT, "reflectance 0..1 read as sensor values? state raster:scale (1) in items/fractions.json")
     ),
     "nan": Case(lambda: floats(np.nan, 128), (*FLOAT, "too few pixels with data"), asset=FLOATS),
-    "infinite": Case(
-        lambda: floats(np.inf), (*FLOAT, "infinity is no sensor's value: write NaN or nodata"), asset=FLOATS
-    ),
     "empty": Case(lambda: filled(0, 128), ("too few pixels with data: invalid_fraction is 1.0",)),
     "fill_zero": Case(lambda: filled(0), ("0 in every band of a pixel is a fill value",), nodata=65535),
     "fill_high": Case(

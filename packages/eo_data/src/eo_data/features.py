@@ -44,12 +44,12 @@ class LabelKey:
 def feature_row(store: Store, scene: Scene, label: LabelKey | None, data: DataSection) -> dict[str, Any]:
     """The feature row of a scene: a pure function of its files, its label's and the use case.
 
-    A scene of more than a million pixels is judged by a sample (`eo_data.sampling`). What cannot be measured for a
+    A scene of more than a million pixels is judged by a sample (`eo_data.pixel_sample`). What cannot be measured for a
     fault that has a column of its own is None; reflectance is x 10000.
 
     Columns, of the scene: `scene_id`, `collection`, `content`, `simulated`, `platform`, `month`, `crs`,
     `georeferenced`, `height`, `width`, `dtype`. Of its input bands: `bands_fault` (empty when all are there),
-    `radiometry` and `radiometry_source`, `invalid_fraction`, `infinite_fraction`, per band `q02_`, `q50_` and
+    `radiometry` and `radiometry_source`, `invalid_fraction`, per band `q02_`, `q50_` and
     `q98_<band>`, over the bands `brightest` (the greatest 98 % quantile), `second_darkest` (the least 2 % quantile
     but one), `floor_stated` or `floor_unstated` (the least 0.1 % quantile, by whether anything but the use case
     tells the radiometry), `flat_fraction` and `flat_value` (of pixels with data, the share of the commonest sensor
@@ -85,7 +85,7 @@ def feature_row(store: Store, scene: Scene, label: LabelKey | None, data: DataSe
 def _image_features(scene: Scene, data: DataSection) -> tuple[dict[str, Any], Sample | None]:
     bands = [band.name for band in data.input_bands]
     row: dict[str, Any] = dict.fromkeys((
-        "radiometry", "radiometry_source", "invalid_fraction", "infinite_fraction", "brightest", "second_darkest",
+        "radiometry", "radiometry_source", "invalid_fraction", "brightest", "second_darkest",
         "floor_stated", "floor_unstated", "flat_fraction", "flat_value", "dark_band",
         *(f"{name}_{band}" for band in bands for name in QUANTILES),
     ))  # fmt: skip
@@ -102,7 +102,6 @@ def _image_features(scene: Scene, data: DataSection) -> tuple[dict[str, Any], Sa
         "radiometry": str(rule),
         "radiometry_source": rule.source,
         "invalid_fraction": round(1.0 - float(valid.mean()), 6),
-        "infinite_fraction": round(float((np.isinf(values).any(axis=0) & shown).mean()), 6),
         "dark_band": None if dark is None else round((dark * rule.scale + rule.offset) * UNIT, 2),
     }
     if not valid.all():

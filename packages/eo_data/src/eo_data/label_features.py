@@ -9,13 +9,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
-from rasterio.windows import Window
 
 from eo_data.errors import DataRefused
-from eo_data.labels import class_indexes
+from eo_data.labels import LabelRaster, class_indexes, open_label
 from eo_data.pixel_sample import SamplePlan
-from eo_data.rasters import mask_reader, open_tiff
 from eo_data.tiling import Valid
 from eo_data.usecase import IGNORE, DataSection
 
@@ -49,42 +46,31 @@ def label_features(
     if record.get("grid") != grid:
         return row | {"label_fault": f"it lies on another grid than the scene: {record.get('grid')}, not {grid}"}
     try:
-        with open_tiff(path, "label") as dataset:
-            if dataset.count != 1:
-                raise DataRefused(f"a label has one band, this one has {dataset.count}", where="label")
-            scored = _scored_pixels(dataset, record, data)
-            unseen = None if sample is None else _unseen_fraction(dataset, sample, data)
-            total = dataset.height * dataset.width
+        with open_label(path, data, "label") as label:
+            scored = _scored_pixels(label, record.get("values") or {})
+            unseen = None if sample is None else _unseen_fraction(label, sample)
+            height, width = label.shape
     except DataRefused as fault:
         return row | {"label_fault": fault.what}
-    return row | {"label_ignored_fraction": round(1 - scored / total, 6), "label_unseen_fraction": unseen}
+    return row | {"label_ignored_fraction": round(1 - scored / (height * width), 6), "label_unseen_fraction": unseen}
 
 
-def _scored_pixels(dataset: Any, record: dict[str, Any], data: DataSection) -> int:
+def _scored_pixels(label: LabelRaster, counts: dict[str, int]) -> int:
     """How many pixels are of a class; each value must be of a class or ignored."""
-    counts = record.get("values")
-    if not counts or "more" in counts or mask_reader(dataset, (1,)) is not None:
-        height, width = dataset.shape
-        strips = [(top, 0, min(ROWS, height - top), width) for top in range(0, height, ROWS)]
-        return sum(int((_indexes(dataset, strip, 1, data) != IGNORE).sum()) for strip in strips)
-    values = np.array([float(value) for value in counts])
-    indexes = class_indexes(values, data, dataset.nodata)
-    return int(sum(count for count, index in zip(counts.values(), indexes, strict=True) if index != IGNORE))
+    if counts and "more" not in counts:
+        values = np.array([float(value) for value in counts])
+        indexes = class_indexes(values, label.data, label.nodata)
+        return int(sum(count for count, index in zip(counts.values(), indexes, strict=True) if index != IGNORE))
+    height, width = label.shape
+    strips = [(top, 0, min(ROWS, height - top), width) for top in range(0, height, ROWS)]
+    return sum(int((label.read(*strip) != IGNORE).sum()) for strip in strips)
 
 
-def _unseen_fraction(dataset: Any, sample: Sample, data: DataSection) -> float | None:
+def _unseen_fraction(label: LabelRaster, sample: Sample) -> float | None:
     """Of the sample's pixels of a class, the share where the image has no data; None where either has none."""
     if not sample.valid.any():
         return None
-    parts = [_indexes(dataset, window, sample.plan.step, data).ravel() for window in sample.plan.windows]
+    parts = [label.read(*window, step=sample.plan.step).ravel() for window in sample.plan.windows]
     scored = np.concatenate(parts) != IGNORE
     total = int(scored.sum())
     return round(float((scored & ~sample.valid).sum()) / total, 6) if total else None
-
-
-def _indexes(dataset: Any, place: tuple[int, int, int, int], step: int, data: DataSection) -> NDArray[np.uint8]:
-    top, left, height, width = place
-    window = Window(left, top, width, height)
-    mask = mask_reader(dataset, (1,))
-    hidden = None if mask is None else mask(window=window)[::step, ::step] == 0
-    return class_indexes(dataset.read(1, window=window)[::step, ::step], data, dataset.nodata, hidden)

@@ -115,17 +115,23 @@ class LabelRaster:
     data: DataSection
     _source: Any
 
-    def read(self, top: int, left: int, height: int, width: int) -> NDArray[np.uint8]:
-        """A window's class indexes `[h, w]`, 255 where it is not scored.
+    @property
+    def nodata(self) -> float | None:
+        """The value that the file declares as nodata."""
+        value: float | None = self._source.nodata
+        return value
+
+    def read(self, top: int, left: int, height: int, width: int, step: int = 1) -> NDArray[np.uint8]:
+        """Class indexes of every `step`-th row and column of a window, 255 where it is not scored.
 
         Raises:
             DataRefused: If it cannot be decoded or holds a value that stands for no class.
         """
         window = Window(left, top, width, height)
         try:
-            values = self._source.read(1, window=window)
+            values = self._source.read(1, window=window)[::step, ::step]
             mask = mask_reader(self._source, (1,))
-            hidden = None if mask is None else mask(window=window) == 0
+            hidden = None if mask is None else mask(window=window)[::step, ::step] == 0
         except RasterioError as error:
             raise DataRefused(
                 "the label cannot be decoded: the file is truncated or damaged",
@@ -133,7 +139,7 @@ class LabelRaster:
                 fix="Fetch it again",
             ) from error
         try:
-            return class_indexes(values, self.data, self._source.nodata, hidden)
+            return class_indexes(values, self.data, self.nodata, hidden)
         except DataRefused as error:
             raise DataRefused(error.what, where=self.where, fix=error.fix) from error
 

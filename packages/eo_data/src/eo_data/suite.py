@@ -84,7 +84,6 @@ def make_rules(data: DataSection) -> list[Rule]:
         _in_set("dtype", expect.dtypes, "data type is not the sensor's"),
         _in_set("bands_fault", ("",), "input bands cannot be read"),
         _between("invalid_fraction", 0.0, expect.max_invalid_fraction, "too few pixels with data"),
-        _between("infinite_fraction", None, 0.0, "infinity is no sensor's value: write NaN or nodata where none is"),
         _between(
             "flat_fraction",
             None,
