@@ -42,9 +42,9 @@ class StacDocuments:
 
     def __init__(self) -> None:
         from pystac_client.stac_api_io import StacApiIO
-        from urllib3 import Retry
+        from requests import adapters
 
-        again = Retry(
+        again = adapters.Retry(  # type: ignore[attr-defined]  # urllib3's, which is no dependency of ours
             total=4, backoff_factor=0.5, status_forcelist=(408, 429, 500, 502, 503, 504), allowed_methods=None
         )  # a search by POST changes nothing
         self._io: StacApiIO = StacApiIO(timeout=(10.0, 60.0), max_retries=again)
