@@ -17,6 +17,8 @@ from eo_data.bands import Band, band_key
 from eo_data.digests import json_digest
 from eo_data.errors import UsageError
 from eo_data.expectations import Expectations
+from eo_data.folder_pattern import FolderPattern
+from eo_data.grid_rule import GridRule
 from eo_data.reflectance import Reflectance
 from eo_data.section import Section
 
@@ -37,62 +39,6 @@ class ClassDefinition(Section):
     name: str
     color: str = Field(pattern=r"^#[0-9a-fA-F]{6}$")
     label_values: tuple[int, ...] = Field(min_length=1, description="values of source labels that mean this class")
-
-
-class Resampling(Section):
-    """How values between pixel centres are found, by kind of band: classes are never mixed."""
-
-    reflectance: Literal["nearest", "bilinear", "cubic", "cubic_spline", "lanczos", "average"] = "bilinear"
-    categorical: Literal["nearest", "mode"] = "nearest"
-
-
-class GridRule(Section):
-    """The pixel grid that a scene of several files is brought to."""
-
-    resolution: float | None = Field(
-        default=None, gt=0, description="side of a pixel, units of the CRS; null is that of the finest input band"
-    )
-    crs: str | None = Field(default=None, pattern=r"^EPSG:\d{4,6}$", description="null is that of the files")
-    resampling: Resampling = Resampling()
-
-    @field_validator("crs")
-    @classmethod
-    def _is_known(cls, crs: str | None) -> str | None:
-        if crs is not None:
-            from pyproj import CRS
-            from pyproj.exceptions import CRSError
-
-            try:
-                known = CRS.from_user_input(crs)
-            except CRSError:
-                raise ValueError(f"'{crs}' is no known CRS") from None
-            if not (known.is_projected or known.is_geographic):
-                raise ValueError(f"'{crs}' is neither projected nor geographic")
-        return crs
-
-
-class FolderPattern(Section):
-    """How image and label files of a folder pair up.
-
-    `{id}` stands for the scene's id. With `{band}` in the image's pattern a scene is several files, a band each,
-    and `*` may stand for what varies: `{id}.SAFE/GRANULE/*/IMG_DATA/*/*_{band}_*.jp2`.
-    """
-
-    image: str = "images/{id}.tif"
-    label: str = "labels/{id}.tif"
-
-    @field_validator("image", "label")
-    @classmethod
-    def _is_pattern(cls, pattern: str, info: ValidationInfo) -> str:
-        banded = info.field_name == "image" and "{band}" in pattern
-        if "{id}" not in pattern:
-            raise ValueError(f"'{pattern}' must hold {{id}}")
-        left = pattern.replace("{id}", "").replace("{band}", "") if banded else pattern.replace("{id}", "")
-        if set("{}") & set(left):
-            raise ValueError(f"'{pattern}': an image's pattern may hold {{id}} and {{band}}, a label's {{id}}")
-        if pattern.startswith("/") or ".." in pattern.split("/") or set("?[" if banded else "*?[") & set(pattern):
-            raise ValueError(f"'{pattern}' must be a path inside the folder, without ? and [, and * only with {{band}}")
-        return pattern
 
 
 class LabelRule(Section):

@@ -19,11 +19,12 @@ from rasterio.io import DatasetReader
 
 from eo_data.bands import Band, band_key
 from eo_data.errors import DataRefused
+from eo_data.grid_rule import GridRule
 from eo_data.rasters import geobox_of
 from eo_data.sources.remote_rasters import DRIVERS, explain, gdal_path, is_remote, plain
 from eo_data.store import local_path
 from eo_data.tiff_structure import is_complete
-from eo_data.usecase import DataSection, GridRule
+from eo_data.usecase import DataSection
 
 
 @dataclass(frozen=True)

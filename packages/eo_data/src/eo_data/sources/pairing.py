@@ -13,12 +13,13 @@ from typing import Any, Final
 from eo_data.bands import band_key
 from eo_data.digests import json_digest
 from eo_data.errors import DataRefused
+from eo_data.folder_pattern import FolderPattern
 from eo_data.source_items import parse_item
 from eo_data.sources.candidate import VALID_ID, Candidate, Fetched
 from eo_data.sources.listing import Listing
 from eo_data.sources.patterns import filled, matches
 from eo_data.sources.scene_files import SceneFile, write_scene
-from eo_data.usecase import DataSection, FolderPattern
+from eo_data.usecase import DataSection
 
 _FORMAT: Final = 1
 """Raised when the same files would be stored otherwise than before: then none counts as already there."""
