@@ -46,7 +46,7 @@ def test_rasters_by_id_are_kept_byte_by_byte_and_judged_with_their_scenes(tmp_pa
     record = store.get_json(key.replace("label.tif", "label.json"))
     assert record["grid"] == Scene.find(store, "s1").grid
     assert record["values"] == {"0": 2048, "1": 2048}
-    judged = validate(store, case(), batch=result["batch"], progress=False)
+    judged = validate(store, case(chip={"size": 64}), batch=result["batch"], progress=False)
     assert judged["accepted"] == ["s1"]
     assert labels_of(store, judged) == {"s1": key}
     again = add_labels(store, case(), str(tmp_path / "hand drawn"), progress=False)
