@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -201,3 +202,15 @@ def test_a_file_that_changes_half_way_is_refused_with_its_pair(
 def list_scenes_of(store: Store, scene_id: str) -> list[str]:
     """What can be seen of a scene: readers look for records."""
     return [key for key in store.list("") if f"/{scene_id}/" in key and key.endswith(".json")]
+
+
+def test_an_item_that_is_corrected_makes_another_content(make_folder: MakeFolder, store: Store) -> None:
+    folder = make_folder(1)
+    bring(store, folder)
+    (folder / "items").mkdir(exist_ok=True)
+    for taken in ("2024-06-30T10:10:10Z", "2024-07-30T10:10:10Z"):
+        item = {"id": "s00", "properties": {"datetime": taken, "platform": "sentinel-2a"}}
+        (folder / "items" / "s00.json").write_text(json.dumps(item))
+        again = bring(store, folder)
+        assert again["scenes"]["added"] == ["s00"]
+        assert Scene.find(store, "s00").properties["datetime"] == taken

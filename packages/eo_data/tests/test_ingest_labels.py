@@ -128,7 +128,9 @@ def test_a_label_before_its_scene_waits_and_is_taken_when_it_comes(tmp_path: Pat
     scene(tmp_path / "in", "s1")
     scene(tmp_path / "in", "s2")  # on another grid than its label
     brought = bring(store, tmp_path / "in")
-    taken = labels_of(store, validate(store, case(), batch=brought["batch"], progress=False))
+    judged = validate(store, case(), batch=brought["batch"], progress=False)
+    assert "label_fault" not in judged["quarantined"].get("s1", "")
+    taken = labels_of(store, judged)
     assert taken["s1"] is not None
     assert taken["s2"] is None
     assert labels_of(store, validate(store, case(), progress=False)) == taken

@@ -24,7 +24,7 @@ def measure(path: Path, water: UseCase, record: dict[str, Any] | None = None, va
     with rasterio.open(path) as dataset:
         plan = plan_sample(dataset.shape, dataset.block_shapes[0])
     sample = None if valid is None else Sample(plan, np.broadcast_to(valid, (LABEL.size,)))
-    return label_features(str(path), {"grid": GRID, **(record or {})}, GRID, sample, water.data)
+    return label_features(str(path), {"grid": GRID, **(record or {})}, str(path), GRID, sample, water.data)
 
 
 def counts(label: NDArray[Any]) -> dict[str, int]:
@@ -64,10 +64,18 @@ def test_values_of_no_class_in_the_record_are_named(tmp_path: Path, water: UseCa
     )
 
 
-def test_a_label_on_another_grid_is_never_read(tmp_path: Path, water: UseCase) -> None:
-    told = label_features(str(tmp_path / "absent.tif"), {"grid": "elsewhere"}, GRID, None, water.data)
-    assert told["label_fault"] == "it lies on another grid than the scene: elsewhere, not grid"
+def test_a_label_on_another_grid_is_told_how_it_differs(tmp_path: Path, water: UseCase) -> None:
+    image = write_tiff(tmp_path / "image.tif", LABEL[None])
+    label = write_tiff(tmp_path / "label.tif", LABEL[None, 1:])
+    told = label_features(str(label), {"grid": "elsewhere"}, str(image), GRID, None, water.data)
+    assert told["label_fault"] == ("it lies on another grid than the scene: size 127 x 128, the image has 128 x 128")
     assert told["label_ignored_fraction"] is None
+
+
+def test_the_same_grid_in_other_words_is_the_same(tmp_path: Path, water: UseCase) -> None:
+    path = str(write_tiff(tmp_path / "label.tif", LABEL[None]))
+    told = label_features(path, {"grid": "told otherwise"}, path, GRID, None, water.data)
+    assert (told["label_fault"], told["label_ignored_fraction"]) == ("", 0.0)
 
 
 def test_scored_pixels_without_image_data_are_counted(tmp_path: Path, water: UseCase) -> None:

@@ -90,7 +90,7 @@ def test_what_is_unlike_is_written_for_the_trigger_once(water: UseCase, store: S
     write_reference(store, water, "b" * 64, TRAINING)
     rows = [row(500), row(501, 3000), {**row(502), **dict.fromkeys(quantile_columns(water.data))}]
     skew, uri = report_skew(store, water, "suite", "batch", rows)
-    assert uri == store.resolve(f"monitoring/skew/water/suite/batch-{'b' * 16}.json")
+    assert uri == store.resolve(f"monitoring/skew/water/suite/batch-{'b' * 16}-4.json")
     assert skew is not None
     assert list(skew) == ["s501"]
     assert "spreads from the" in skew["s501"]
@@ -102,7 +102,10 @@ def test_what_is_unlike_is_written_for_the_trigger_once(water: UseCase, store: S
     assert report_skew(store, water, "suite", "batch", rows) == (skew, uri)
     assert store.get_json(store.key(uri)) == report
     lenient = usecase(expectations={"max_skew": 100})
-    assert report_skew(store, lenient, "suite", "other", rows)[0] == {}
+    told, other = report_skew(store, lenient, "suite", "batch", rows)
+    assert (told, other) != (skew, uri)
+    assert told == {}
+    assert store.get_json(store.key(str(other)))["skewed"] == []
 
 
 def test_a_reference_of_other_bands_or_radiometry_is_never_compared_with(water: UseCase, store: Store) -> None:

@@ -112,6 +112,12 @@ def test_a_list_decides_before_a_place() -> None:
     assert set(shared) == {"train", "validation"}
 
 
+def test_dates_of_one_place_are_on_one_side_of_a_shared_list() -> None:
+    placed = {place_scene(LISTS, f"date {k}", "Lake Chad", "train") for k in range(50)}
+    assert len(placed) == 1
+    assert {place_scene(LISTS, "s", f"place {k}", "train").split for k in range(100)} == {"train", "validation"}
+
+
 def test_scenes_of_one_place_are_on_one_side_and_in_one_cell() -> None:
     placed = {place_scene(LISTS, f"s{k}", "Lake Chad", None) for k in range(50)}
     assert len(placed) == 1

@@ -131,9 +131,7 @@ def _source(store: Store, verdict: Verdict, data: DataSection) -> _Source:
         simulated=scene.simulated,
     )
     shared = {"scene": verdict.scene, "label": verdict.label, "window": rows.window, "aligned": rows.aligned}
-    parts = tuple(
-        {**shared, "number": number, "top": top, "bottom": bottom} for number, (top, bottom) in enumerate(rows.bounds)
-    )
+    parts = tuple({**shared, "top": top, "bottom": bottom} for top, bottom in rows.bounds)
     return _Source(record, geobox, parts)
 
 

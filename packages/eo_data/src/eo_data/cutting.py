@@ -53,7 +53,6 @@ class Part:
         scene: Key of the scene's folder.
         label: Key of the label's raster.
         data: The use case's data section.
-        number: Which of the scene's parts, from 0.
         top: First row, pixels.
         bottom: Row after the last.
         window: Height and width of the windows that are read, pixels: whole chips.
@@ -65,7 +64,6 @@ class Part:
     scene: str
     label: str
     data: DataSection
-    number: int
     top: int
     bottom: int
     window: tuple[int, int]
@@ -165,7 +163,7 @@ def _cut(part: Part, scene: Scene, image: ImageRaster, label: LabelRaster) -> Cu
         chips.append(
             ChipRecord(
                 scene=scene.id,
-                shard=f"{scene.id}.{part.number}",
+                shard=f"{scene.id}.{part.top}-{part.bottom}",  # of another plan another name
                 index=index,
                 top=top,
                 left=left,

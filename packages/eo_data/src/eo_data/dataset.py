@@ -13,8 +13,9 @@ A pixel without data is 0 in every band, and no pixel with data is: a black one 
 
 from __future__ import annotations
 
-import io
+import tempfile
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -125,7 +126,8 @@ class Dataset:
         self._folder = store.key(uri).removesuffix("/manifest.json")
         self.manifest = store.get_record(f"{self._folder}/manifest.json", Manifest)
         self.statistics = store.get_record(f"{self._folder}/statistics.json", Statistics)
-        self._shard = lru_cache(maxsize=256)(self._open_shard)
+        self._spool: tempfile.TemporaryDirectory[str] | None = None
+        self._shard = lru_cache(maxsize=4096)(self._open_shard)
 
     @property
     def uri(self) -> str:
@@ -157,7 +159,11 @@ class Dataset:
     def _load(self, key: str) -> NDArray[Any]:
         if self._store.uri.startswith("file://"):
             return np.load(self._store.raster_path(key), mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
-        return np.load(io.BytesIO(self._store.get(key)), allow_pickle=False)  # type: ignore[no-any-return]
+        if self._spool is None:
+            self._spool = tempfile.TemporaryDirectory(prefix="terraloop-chips-")
+        path = Path(self._spool.name) / key.rsplit("/", 1)[1]
+        path.write_bytes(self._store.get(key))  # mapped from disk: a dataset may be larger than memory
+        return np.load(path, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
 
 
 def model_input(image: NDArray[np.int16]) -> tuple[Pixels, Valid]:

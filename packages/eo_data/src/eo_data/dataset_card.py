@@ -32,7 +32,8 @@ def dataset_card(manifest: Manifest, statistics: Statistics, usecase: UseCase) -
         if not isinstance(shares, str):
             sides = " and ".join(str(split) for split in shares)
             lines.append(
-                f"- {sides} are shares of the list `{name}` by hash of the scene's id: they may show the same place."
+                f"- {sides} are shares of the list `{name}` by hash of the place, else of the scene's id: scenes "
+                "without a place may show the same one."
             )
     lines.append(f"- Made by commit {manifest.git_commit or 'unknown'}, chip format {manifest.chip_format}.")
     return "\n".join(lines) + "\n"

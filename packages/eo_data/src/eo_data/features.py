@@ -57,6 +57,8 @@ def feature_row(store: Store, scene: Scene, label: LabelKey | None, data: DataSe
     `label_present`, `label_fault` (empty when it can be used), `label_ignored_fraction`, `label_unseen_fraction` (of
     scored pixels, those without image data).
     """
+    from pystac.utils import str_to_datetime
+
     taken = scene.properties.get("datetime")
     row: dict[str, Any] = {
         "scene_id": scene.id,
@@ -64,7 +66,7 @@ def feature_row(store: Store, scene: Scene, label: LabelKey | None, data: DataSe
         "content": scene.content,
         "simulated": scene.simulated,
         "platform": scene.properties.get("platform"),
-        "month": int(taken[5:7]) if taken else None,
+        "month": str_to_datetime(str(taken)).month if taken else None,
     }
     with open_tiff(scene.raster_path, scene.id) as dataset:
         row |= {
@@ -79,7 +81,7 @@ def feature_row(store: Store, scene: Scene, label: LabelKey | None, data: DataSe
     if label is None:
         return row | NO_LABEL
     path, record = store.raster_path(label.key), store.get_json(label.record)
-    return row | label_features(path, record, scene.grid, sample, data)
+    return row | label_features(path, record, scene.raster_path, scene.grid, sample, data)
 
 
 def _image_features(scene: Scene, data: DataSection) -> tuple[dict[str, Any], Sample | None]:

@@ -16,9 +16,8 @@ from eo_data.digests import SHORT, json_digest
 from eo_data.errors import DataRefused
 from eo_data.features import LabelKey
 from eo_data.georeference import north_up
-from eo_data.items import RADIOMETRIC, describe_grid, make_item
+from eo_data.items import KEPT, describe_grid, make_item
 from eo_data.label_store import label_content, measure_label
-from eo_data.radiometry import sentinel2_baseline
 from eo_data.rasters import open_tiff, same_grid
 from eo_data.scene import GRID, PIXELS, PLACE, SOURCE_SPLIT, Scene
 from eo_data.sources import open_source
@@ -230,14 +229,14 @@ def _put(
     store: Store, source: str, candidate: Candidate, files: Fetched, item: Record, label: Record | None
 ) -> _Brought:
     """Store a judged pair: rasters first, then what makes them visible, the label's before the scene's."""
-    properties = item["properties"]
+    properties, said = item["properties"], (candidate.item or {}).get("properties", {})
     identity = {
         "pixels": properties[PIXELS],
         "grid": properties[GRID],
         "asset": {k: v for k, v in item["assets"]["image"].items() if k != "href"},
         "place": [properties.get(PLACE), properties.get(SOURCE_SPLIT)],
-        "baseline": sentinel2_baseline(properties),
-        "processed": {key: properties[key] for key in RADIOMETRIC if key in properties},
+        # As the source says it: an item that is corrected makes another content.
+        "said": {key: value for key, value in said.items() if key in KEPT and value is not None},
     }
     scene = Scene(store, candidate.collection, candidate.id, json_digest(identity)[:SHORT], item)
     scene_record = {"collection": scene.collection, "id": scene.id, "content": scene.content}

@@ -26,7 +26,7 @@ RADIOMETRIC: Final = (
 )  # fmt: skip
 """Properties that say how values were processed: they may decide a scene's radiometry."""
 
-_KEPT: Final = (
+KEPT: Final = (
     "datetime", "start_datetime", "end_datetime", "platform", "constellation", "instruments", "gsd", "title",
     "eo:cloud_cover", "processing:level", "s2:product_type", *RADIOMETRIC, PLACE, SIMULATED,
 )  # fmt: skip
@@ -58,7 +58,7 @@ def make_item(candidate: Candidate, dataset: Any, pixels: str) -> dict[str, Any]
             odds with it.
     """
     given = (candidate.item or {}).get("properties", {})
-    properties: dict[str, Any] = {key: given[key] for key in _KEPT if given.get(key) is not None}
+    properties: dict[str, Any] = {key: given[key] for key in KEPT if given.get(key) is not None}
     if candidate.source_split is not None:
         properties[SOURCE_SPLIT] = candidate.source_split
     if dataset.crs is None and not {PLACE, SOURCE_SPLIT} & set(properties):

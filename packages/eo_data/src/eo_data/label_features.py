@@ -13,6 +13,7 @@ import numpy as np
 from eo_data.errors import DataRefused
 from eo_data.labels import LabelRaster, class_indexes, open_label
 from eo_data.pixel_sample import SamplePlan
+from eo_data.rasters import open_tiff, same_grid
 from eo_data.tiling import Valid
 from eo_data.usecase import IGNORE, DataSection
 
@@ -31,21 +32,22 @@ class Sample:
 
 
 def label_features(
-    path: str, record: dict[str, Any], grid: str, sample: Sample | None, data: DataSection
+    path: str, record: dict[str, Any], image: str, grid: str, sample: Sample | None, data: DataSection
 ) -> dict[str, Any]:
     """The label's columns of a feature row (see `eo_data.features`).
 
     Args:
         path: What rasterio opens.
         record: Its `label.json`.
+        image: What rasterio opens of the scene.
         grid: The scene's grid in words.
         sample: Of the image; None where that cannot be read.
         data: The use case's data section.
     """
     row: dict[str, Any] = {**NO_LABEL, "label_present": True, "label_ignored_fraction": None}
-    if record.get("grid") != grid:
-        return row | {"label_fault": f"it lies on another grid than the scene: {record.get('grid')}, not {grid}"}
     try:
+        if record.get("grid") != grid:  # the same grid may be told in other words: writers round
+            _require_same_grid(image, path)
         with open_label(path, data, "label") as label:
             scored = _scored_pixels(label, record.get("values") or {})
             unseen = None if sample is None else _unseen_fraction(label, sample)
@@ -53,6 +55,13 @@ def label_features(
     except DataRefused as fault:
         return row | {"label_fault": fault.what}
     return row | {"label_ignored_fraction": round(1 - scored / (height * width), 6), "label_unseen_fraction": unseen}
+
+
+def _require_same_grid(image: str, label: str) -> None:
+    with open_tiff(image, "image") as scene, open_tiff(label, "label") as raster:
+        difference = same_grid(scene, raster)
+    if difference:
+        raise DataRefused(f"it lies on another grid than the scene: {difference}", where="label")
 
 
 def _scored_pixels(label: LabelRaster, counts: dict[str, int]) -> int:

@@ -36,6 +36,19 @@ def class_indexes(
     Raises:
         DataRefused: If a value stands for no class; all such values are named.
     """
+    result, known = judged_values(values, data, nodata, hidden)
+    if not known.all():
+        strange = ", ".join(f"{value:.9g}" for value in np.unique(values[~known])[:5])
+        raise DataRefused(
+            f"label values {strange} stand for no class", where="label", fix="Add them to the use case's classes"
+        )
+    return result
+
+
+def judged_values(
+    values: NDArray[Any], data: DataSection, nodata: float | None = None, hidden: NDArray[np.bool_] | None = None
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """As `class_indexes`, and where a value stands for something: elsewhere it is refused."""
     result = np.full(values.shape, IGNORE, dtype=np.uint8)
     known = np.isin(values, data.ignore_label_values)
     if values.dtype.kind == "f":
@@ -52,12 +65,7 @@ def class_indexes(
         if missing is not None:
             result[missing] = IGNORE
             known |= missing
-    if not known.all():
-        strange = ", ".join(f"{value:.9g}" for value in np.unique(values[~known])[:5])
-        raise DataRefused(
-            f"label values {strange} stand for no class", where="label", fix="Add them to the use case's classes"
-        )
-    return result
+    return result, known
 
 
 def label_values(strips: Iterable[NDArray[Any]]) -> dict[str, int]:

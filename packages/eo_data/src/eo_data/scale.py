@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from typing import Any, Final, Protocol, TypeVar
 
@@ -49,6 +50,7 @@ def workers(dask: str | None) -> Iterator[Run]:
         return
     try:
         from distributed import Client, KilledWorker, LocalCluster
+        from distributed.comm.core import CommClosedError
     except ImportError as error:
         raise UsageError(
             "Dask's scheduler is not installed here", where="--dask", fix="Install eo-data[scale]"
@@ -57,7 +59,7 @@ def workers(dask: str | None) -> Iterator[Run]:
         raise UsageError(
             "this is no address of a Dask scheduler", where=f"--dask {dask}", fix="Such as tcp://HOST:8786"
         )
-    with _failures(dask, KilledWorker):
+    with _failures(dask, KilledWorker, CommClosedError):
         if dask == LOCAL:
             cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
             with (
@@ -91,14 +93,14 @@ def _run_on(client: Any) -> Run:
 
 
 @contextmanager
-def _failures(address: str, killed: type[BaseException]) -> Iterator[None]:
+def _failures(address: str, killed: type[Exception], closed: type[Exception]) -> Iterator[None]:
     try:
         yield
     except killed as error:
         raise TemporaryFailure(
             f"a Dask worker died again and again ({error})", where=address, fix="Give its workers more memory"
         ) from error
-    except (OSError, TimeoutError) as error:
+    except (closed, CancelledError, TimeoutError, ConnectionError) as error:
         raise TemporaryFailure(
             f"the Dask scheduler does not answer ({str(error) or type(error).__name__})",
             where=address,

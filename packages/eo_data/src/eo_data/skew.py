@@ -52,7 +52,7 @@ def report_skew(
         for scene_id, found in scenes.items()
         if found is not None and found["distance"] > most
     }
-    key = f"monitoring/skew/{usecase.name}/{suite}/{batch}-{reference.dataset[:SHORT]}.json"
+    key = f"monitoring/skew/{usecase.name}/{suite}/{batch}-{reference.dataset[:SHORT]}-{most:g}.json"
     store.put_json_new(
         key,
         {

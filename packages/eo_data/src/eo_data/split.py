@@ -84,7 +84,7 @@ def place_scene(rule: SplitRule, scene_id: str, place: str | None, source_split:
                 f"the use case has no list '{source_split}'", where=scene_id, fix="Add it to data.split.lists"
             )
         cell = place or scene_id
-        return Placement(chosen if isinstance(chosen, str) else side(rule, scene_id, chosen), cell)
+        return Placement(chosen if isinstance(chosen, str) else side(rule, cell, chosen), cell)
     if place is not None:
         return Placement(side(rule, place), place)
     raise DataRefused(

@@ -30,7 +30,7 @@ from eo_data.loader.window_readers import label_table, open_image_reader, open_l
 from eo_data.tiling import Valid
 from eo_data.usecase import DataSection
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Raised when these files change meaning: it enters the key."""
 
 ROWS: Final = 256
@@ -110,6 +110,11 @@ def _content(file: IndexedFile) -> str:
 def _write(folder: Path, raster: IndexedRaster, data: DataSection) -> None:
     height, width = raster.grid.shape
     bands = len(raster.indexes)
+    needed = height * width * (bands * np.dtype(raster.stored).itemsize + 2)
+    if shutil.disk_usage(folder).free < needed:  # a mapped file without room would end the process
+        raise TemporaryFailure(
+            f"the cache needs {needed >> 20} MiB for this raster", where=str(folder), fix="Make room, or go without"
+        )
     image = open_image_reader(raster)
     table = None if raster.label is None else label_table(raster.label, data)
     label = open_label_reader(raster.label, data, table)

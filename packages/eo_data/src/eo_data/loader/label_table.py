@@ -7,8 +7,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from eo_data.labels import class_indexes
-from eo_data.usecase import IGNORE, DataSection
+from eo_data.labels import class_indexes, judged_values
+from eo_data.usecase import DataSection
 
 UNKNOWN: Final = 254
 """In a table: the value stands for no class. A use case has at most 254 classes, 0 to 253."""
@@ -27,15 +27,12 @@ class LabelTable:
         self._data, self._nodata = data, nodata
         self._codes = np.dtype(f"u{dtype.itemsize}")
         every = np.arange(1 << (8 * dtype.itemsize), dtype=self._codes).view(dtype)
-        self._table = np.full(len(every), UNKNOWN, dtype=np.uint8)
-        self._table[np.isin(every, data.ignore_label_values)] = IGNORE
-        for index, definition in enumerate(data.classes):
-            self._table[np.isin(every, definition.label_values)] = index
-        if nodata is not None:
-            self._table[every == nodata] = IGNORE
+        indexes, known = judged_values(every, data, nodata)
+        self._table = np.where(known, indexes, np.uint8(UNKNOWN))
         # Mostly the index is the value, or the value less 1 with 0 for no data: a subtraction does it up to a value.
         self._less = self._codes.type((-int(self._table[0])) % 256)
-        moved = np.flatnonzero(self._table != (np.arange(len(self._table)) - int(self._less)) % 256)
+        shifted = (np.arange(len(self._table)) - int(self._less)) % 256
+        moved = np.flatnonzero((self._table != shifted) | (self._table == UNKNOWN))
         self._even = int(moved[0]) if len(moved) else len(self._table)
         self._complete = not (self._table == UNKNOWN).any()
 

@@ -19,6 +19,7 @@ from eo_data.sources.remote_rasters import is_remote, plain
 from eo_data.sources.stac_assets import ChosenBand, choose_assets, without_signatures
 from eo_data.sources.stac_documents import Found, StacDocuments
 from eo_data.sources.stac_search import stac_search
+from eo_data.store import local_path
 from eo_data.usecase import DataSection
 
 _COMPOSED = 1
@@ -115,12 +116,23 @@ class StacSource:
             "collection": candidate.collection,
             "item": {key: value for key, value in item.items() if key not in {"links", "assets"}},
             "bands": without_signatures(chosen),
-            "grid": self._data.grid.model_dump(mode="json"),
-            "nodata": self._data.reflectance.nodata,
+            "files": [_stamp(one.file.href) for one in chosen],
+            "data": self._data.model_dump(mode="json", include={"bands", "inputs", "grid", "reflectance"}),
             "area": self._area,
             "composed": _COMPOSED,
         }
         return replace(candidate, fingerprint=json_digest(identity))
+
+
+def _stamp(href: str) -> list[int] | None:
+    """Size and modification time of a local file, which may be replaced under the same name; None of others."""
+    if is_remote(href) or ("://" in href and not href.startswith("file:")):
+        return None
+    try:
+        facts = local_path(href).stat()
+    except OSError:
+        return None
+    return [facts.st_size, facts.st_mtime_ns]
 
 
 def _require_reachable(item: dict[str, Any], where: str) -> None:
