@@ -255,9 +255,9 @@ def test_a_missing_band_is_named_with_what_was_offered(scene: Path, l2a: DataSec
 def test_a_scene_too_large_to_be_learned_from_is_refused_before_it_is_read(
     scene: Path, l2a: DataSection, tmp_path: Path
 ) -> None:
-    data = l2a.model_copy(update={"expectations": l2a.expectations.model_copy(update={"max_size": 10_000})})
-    with pytest.raises(DataRefused, match=r"10240 x 10240 pixels, data.expectations.max_size is 10000"):
-        compose(files(scene), with_grid(data, resolution=1), tmp_path / "x.tif", where="scene")
+    data = l2a.model_copy(update={"expectations": l2a.expectations.model_copy(update={"max_size": 2000})})
+    with pytest.raises(DataRefused, match=r"2560 x 2560 pixels, data.expectations.max_size is 2000"):
+        compose(files(scene), with_grid(data, resolution=4), tmp_path / "x.tif", where="scene")
 
 
 def test_the_real_scene_keeps_its_pixels(test_data: Path, l2a: DataSection, tmp_path: Path) -> None:
@@ -281,3 +281,10 @@ def test_the_real_scene_keeps_its_pixels(test_data: Path, l2a: DataSection, tmp_
             difference = (means - pixels)[1:-1, 1:-1]
             assert abs(np.median(difference)) < 5
             assert np.corrcoef(means.ravel(), pixels.ravel())[0, 1] > 0.97
+
+
+def test_a_scene_far_coarser_than_the_grid_is_refused(scene: Path, l2a: DataSection, tmp_path: Path) -> None:
+    target = tmp_path / "scene.tif"
+    with pytest.raises(DataRefused, match=r"^scene: the finest input band, B02, has pixels of 10, .* is 3\. Bring"):
+        compose(files(scene), with_grid(l2a, resolution=3), target, where="scene")
+    assert not target.exists()

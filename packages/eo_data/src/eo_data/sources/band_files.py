@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from affine import Affine
@@ -150,13 +150,18 @@ def north_up(grid: GeoBox) -> GeoBox:
     return GeoBox(grid.shape, Affine(abs(grid.affine.a), 0, box.left, 0, -abs(grid.affine.e), box.top), grid.crs)
 
 
+COARSEST: Final = 3.0
+"""How much coarser than the grid the finest input band may be."""
+
+
 def common_grid(headers: Sequence[BandHeader], rule: GridRule, inputs: Sequence[Band], where: str) -> GeoBox:
     """The grid that a use case's rule gives for these bands: north up, with the place of the finest input band.
 
     Where a band has the wanted CRS and resolution, its own pixels are the grid, so that they are taken as they are.
 
     Raises:
-        DataRefused: If the bands are of several CRS and the rule names none.
+        DataRefused: If the bands are of several CRS and the rule names none, or the finest input band is far
+            coarser than the grid: its pixels would be copied many times and called detail.
     """
     crs = CRS(rule.crs or str(headers[0].grid.crs))
     others = [header for header in headers if header.grid.crs != crs]
@@ -169,6 +174,17 @@ def common_grid(headers: Sequence[BandHeader], rule: GridRule, inputs: Sequence[
     read = sorted((header for header in headers if header.band in inputs), key=_pixel_area)
     rest = [header for header in headers if header.band not in inputs]
     finest = read[0].grid
+    if (
+        rule.resolution is not None
+        and finest.crs == crs
+        and math.sqrt(_pixel_area(read[0])) > COARSEST * rule.resolution
+    ):
+        raise DataRefused(
+            f"the finest input band, {read[0].band.name}, has pixels of {math.sqrt(_pixel_area(read[0])):g}, "
+            f"data.grid.resolution is {rule.resolution:g}",
+            where=where,
+            fix="Bring the scene at its full resolution, or set data.grid.resolution to what it has",
+        )
     for header in [*read, *rest]:
         if header.grid.crs == crs and (rule.resolution is None or _has_resolution(header.grid, rule.resolution)):
             return north_up(header.grid)

@@ -28,6 +28,10 @@ class FolderSource(PairedSource):
 
     def __init__(self, uri: str, data: DataSection) -> None:
         root = local_path(uri)
+        if root.is_file():
+            raise UsageError(
+                "this is a file, not a folder", where=str(root), fix="Give the folder that holds the pairs"
+            )
         if not root.is_dir():
             raise UsageError("there is no such folder", where=str(root), fix="Check --source")
         super().__init__(source_name(root.name, "folder"), FolderListing(root), data)
