@@ -143,3 +143,35 @@ def test_pages_of_items_are_followed_without_an_api(server: RangeServer, l2a: Da
     server.answers["/items"] = answer
     candidates = StacSource(f"{server.url}/items", l2a).candidates()
     assert [candidate.id for candidate in candidates] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("page", "answer"),
+    [
+        ("/search", "<html>Please log in</html>"),
+        ("/", {"type": "Collection", "conformsTo": [_CORE, _SEARCH], "links": []}),
+    ],
+)
+def test_what_is_no_answer_of_an_api_is_refused_by_address(
+    server: RangeServer, water: UseCase, page: str, answer: Any
+) -> None:
+    StacApi(server)
+    server.answers[page] = lambda *_: answer
+    with pytest.raises(DataRefused, match=r"http://127.0.0.1:\d+/: this is no answer of a STAC API"):
+        StacSource(f"{server.url}/", l2a).candidates()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"bbox": ["1", "2", "3", "4"]}, {"assets": {"a": {"href": "a.tif", "eo:bands": 5}}},
+     {"assets": {"a": {"href": "a.tif", "roles": [{}]}}}, {"collection": 7}],
+)  # fmt: skip
+def test_an_item_of_another_shape_is_refused_and_the_others_go_on(
+    server: RangeServer, l2a: DataSection, wrong: dict[str, Any]
+) -> None:
+    api = StacApi(server)
+    api.items[1] |= wrong
+    found = StacSource(f"{server.url}/", l2a, bbox=(-180, -90, 180, 90)).candidates()
+    assert len(found) == 5
+    faults = [candidate.fault.what for candidate in found if candidate.fault is not None]
+    assert any(fault.startswith("the item is not what STAC says (") for fault in faults)

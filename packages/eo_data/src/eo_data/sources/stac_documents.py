@@ -123,7 +123,9 @@ class StacDocuments:
 
     def _search(self, where: str, root: dict[str, Any], search: StacSearch) -> Iterator[Found]:
         """An API does the search itself."""
+        from pystac import STACError
         from pystac_client import Client
+        from pystac_client.errors import ClientTypeError
         from pystac_client.exceptions import APIError
 
         posts = any(link.get("rel") == "search" and link.get("method") == "POST" for link in _links(root, ("search",)))
@@ -141,6 +143,11 @@ class StacDocuments:
                 yield from _judged(document, place or f"{where.rstrip('/')}/{document.get('id')}", StacSearch())
         except APIError as error:
             raise _http_failure(where, error) from error
+        except (ClientTypeError, STACError, ValueError, KeyError, TypeError, AttributeError) as error:
+            said = (str(error).splitlines() or [type(error).__name__])[0][:120]
+            raise DataRefused(
+                f"this is no answer of a STAC API ({said})", where=plain(where), fix="Check --source"
+            ) from error
 
     def _features(self, where: str, document: dict[str, Any], search: StacSearch) -> Iterator[Found]:
         """The items of a collection of items, page by page where a server gives pages."""

@@ -4,8 +4,32 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, ValidationError
+
 from eo_data.digests import canonical_json
 from eo_data.errors import DataRefused
+
+
+class _Part(BaseModel):
+    """Base of the parts of an item that are read."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class _Asset(_Part):
+    roles: list[str] | None = None
+    type: str | None = None
+    bands: list[dict[str, Any]] | None = None
+    eo_bands: list[dict[str, Any]] | None = Field(default=None, alias="eo:bands")
+    raster_bands: list[dict[str, Any]] | None = Field(default=None, alias="raster:bands")
+
+
+class _Shape(_Part):
+    """The shape of what is read of an item."""
+
+    bbox: list[StrictFloat | StrictInt] | None = None
+    collection: str | None = None
+    assets: dict[str, _Asset]
 
 
 def require_item(document: Any, where: str) -> dict[str, Any]:
@@ -42,6 +66,15 @@ def require_item(document: Any, where: str) -> dict[str, Any]:
         raise DataRefused("the item has no assets", where=where, fix="Add the rasters, or leave it out")
     if not all(isinstance(asset, dict) and isinstance(asset.get("href"), str) for asset in assets.values()):
         raise DataRefused("an asset has no href", where=where, fix="Correct the item")
+    try:
+        _Shape.model_validate(item)
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        raise DataRefused(
+            f"the item is not what STAC says ({'.'.join(map(str, fault['loc']))}: {fault['msg']})",
+            where=where,
+            fix="Correct the item",
+        ) from error
     return item
 
 
