@@ -153,7 +153,7 @@ def test_pages_of_items_are_followed_without_an_api(server: RangeServer, l2a: Da
     ],
 )
 def test_what_is_no_answer_of_an_api_is_refused_by_address(
-    server: RangeServer, water: UseCase, page: str, answer: Any
+    server: RangeServer, l2a: DataSection, page: str, answer: Any
 ) -> None:
     StacApi(server)
     server.answers[page] = lambda *_: answer
