@@ -12,7 +12,7 @@ import pytest
 from eo_data.errors import DataRefused, UsageError
 from eo_data.ingest import ingest
 from eo_data.sources.candidate import Candidate
-from eo_data.sources.folder import FolderSource
+from eo_data.sources.folder import FolderListing, FolderSource
 from eo_data.store import Store
 from eo_data.usecase import UseCase
 
@@ -233,3 +233,14 @@ def test_lists_come_before_patterns_and_unknown_lists_are_no_lists(tmp_path: Pat
     assert list(offered(tmp_path, HLS)) == ["by-pattern"]
     listed(tmp_path, b"image,label\nelsewhere/x.tif,\n", "val")
     assert list(offered(tmp_path, HLS)) == ["x"]
+
+
+def test_a_list_is_read_through_links_of_folders_as_the_system_does(tmp_path: Path) -> None:
+    root = tmp_path / "source"
+    (root / "sub" / "deep").mkdir(parents=True)
+    (root / "link").symlink_to("sub/deep")
+    (tmp_path / "secret.tif").write_bytes(b"secret")
+    (root / "secret.tif").write_bytes(b"open")
+    listing = FolderListing(root)
+    name = listing.inside("link/../../secret.tif", "train.csv")
+    assert listing.read(name) == b"open"

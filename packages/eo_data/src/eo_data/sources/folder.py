@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import posixpath
 from pathlib import Path
 
 from eo_data.errors import DataRefused, UsageError
@@ -62,11 +61,16 @@ class FolderListing:
         try:
             path = (self._root / relative).resolve()
             path.exists()
+            # Links of folders are followed before `..` is; a file that is a link itself keeps its own name.
+            place = (self._root / relative).parent.resolve() / Path(relative).name
         except (OSError, ValueError, RuntimeError) as error:  # too long, a NUL character, a loop of links
             raise DataRefused(f"'{relative[:80]}' is no path ({error})", where=listed_in, fix="Correct it") from error
-        if not path.is_relative_to(self._root.resolve()):
+        root = self._root.resolve()
+        if place.name == "..":
+            place = path
+        if not path.is_relative_to(root) or not place.is_relative_to(root):
             raise DataRefused(f"'{relative}' lies outside the folder", where=listed_in, fix="Use relative paths")
-        return posixpath.normpath(relative)
+        return place.relative_to(root).as_posix()
 
     def told(self, name: str) -> str:
         """The full path."""
