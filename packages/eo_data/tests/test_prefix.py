@@ -16,7 +16,7 @@ from eo_data.errors import DataRefused, TemporaryFailure, UsageError
 from eo_data.ingest import ingest
 from eo_data.object_storage import gdal_options
 from eo_data.scene import Scene, list_scenes
-from eo_data.sources.prefix import PrefixSource
+from eo_data.sources.prefix import PrefixListing, PrefixSource
 from eo_data.store import Store
 from eo_data.usecase import UseCase
 
@@ -194,3 +194,11 @@ def test_a_server_that_dies_half_way_leaves_nothing_and_may_be_asked_again(
         thread.join()
         server.server_close()
     assert store.list("") == []
+
+
+def test_a_pattern_of_the_top_lists_the_top_only(client: Any, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for key in ("a.tif", "deep/b.tif"):
+        client.put_object(Bucket=bucket, Key=key, Body=b"-")
+    assert PrefixListing(f"s3://{bucket}").find("*/*.tif") == ["deep/b.tif"]
+    monkeypatch.setattr("obstore.list", lambda *_: pytest.fail("the whole bucket is listed"))
+    assert PrefixListing(f"s3://{bucket}").find("*.tif") == ["a.tif"]

@@ -58,7 +58,7 @@ class PrefixListing:
     def find(self, glob: str) -> list[str]:
         """The names that match, sorted."""
         literal = glob.partition("*")[0].rpartition("/")[0]
-        if "/" in glob[len(literal) + 1 :] or not literal:
+        if "/" in glob[len(literal) + bool(literal) :]:
             self._keep(lambda: (entry for chunk in obstore.list(self._objects, literal or None) for entry in chunk))
         else:
             self._list_folder(literal)
