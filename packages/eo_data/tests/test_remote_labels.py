@@ -17,6 +17,7 @@ from affine import Affine
 
 from eo_data.errors import DataRefused, TemporaryFailure
 from eo_data.ingest_labels import ingest_labels
+from eo_data.sources.label_sources import LabelSource
 from eo_data.store import Store
 
 from .conftest import write_tiff
@@ -161,3 +162,15 @@ def test_scenes_in_a_bucket_get_labels_from_here(tmp_path: Path, bucket: Any) ->
     with rasterio.open(tmp_path / "label.tif") as dataset:
         assert np.array_equal(dataset.read(1), expected())
         assert dataset.transform == Affine(10, 0, 500_000, 0, -10, 4_200_000)
+
+
+def test_secrets_of_an_address_are_neither_told_nor_kept(web: tuple[str, Path, list[int]], images: Store) -> None:
+    address, _, _ = web
+    signed = f"{address.replace('//', '//user:word@')}/none.tif?signature=secret"
+    with pytest.raises(DataRefused) as caught:
+        ingest_labels(images, case(), signed, progress=False)
+    assert caught.value.where == f"{address}/none.tif"
+    assert LabelSource(signed).where == f"{address}/none.tif"
+    with pytest.raises(TemporaryFailure) as failed:
+        ingest_labels(images, case(), "http://127.0.0.1:9/map.tif?signature=secret", progress=False)
+    assert "secret" not in str(failed.value)

@@ -146,12 +146,12 @@ def ingest_labels(
     if not found.labels and found.tally.refused:
         first = next(iter(found.tally.refused.items()))
         raise DataRefused(
-            f"all {len(found.tally.refused)} labels were refused; the first, {first[0]}: {first[1]}", where=uri
+            f"all {len(found.tally.refused)} labels were refused; the first, {first[0]}: {first[1]}", where=source.where
         )
     if not found.labels:
         raise DataRefused(
             f"no scene of the store lies under it ({len(scenes)} are there)",
-            where=uri,
+            where=source.where,
             fix="Ingest the scenes first, and check its CRS; a scene without a CRS takes rasters by its id only",
         )
     return found.scenes, found.labels, found.tally
@@ -209,10 +209,10 @@ def _grid_of(file: LabelFile, path: Path, scene: Scene | None) -> str:
 def _layer(source: LabelSource, data: DataSection, folder: Path) -> Iterator[Layer]:
     """A map or polygons, open."""
     if source.kind == "polygons":
-        yield Polygons(source.fetched(folder), data, source.uri)
+        yield Polygons(source.fetched(folder), data, source.where)
         return
-    with open_tiff(source.raster_path(), source.uri) as dataset:
-        yield LandCover(dataset, data, source.uri, source.remote)
+    with open_tiff(source.raster_path(), source.where) as dataset:
+        yield LandCover(dataset, data, source.where, source.remote)
 
 
 def _from_layer(
@@ -227,7 +227,7 @@ def _from_layer(
             with open_tiff(scene.raster_path, scene.id) as image:
                 drawn = layer.draw(image, path, scene.id)
             if drawn:
-                found.keep(*keep_label(store, scene.id, source.name, scene.grid, path, source.uri), scene)
+                found.keep(*keep_label(store, scene.id, source.name, scene.grid, path, source.where), scene)
         except DataRefused as refusal:
             found.refuse(scene.id, refusal)
     return found

@@ -15,6 +15,7 @@ from eo_data.sources.candidate import source_name
 from eo_data.sources.folder import FolderListing
 from eo_data.sources.patterns import matches
 from eo_data.sources.prefix import PrefixListing
+from eo_data.sources.remote_rasters import plain
 from eo_data.store import Store, as_uri, local_path
 from eo_data.usecase import DataSection
 
@@ -51,6 +52,7 @@ class LabelSource:
 
     Attributes:
         uri: The URI as it was given.
+        where: The URI without its secrets, for messages and records.
         kind: What it holds.
         name: A short name of it, for the store.
         remote: Whether it is read over a network.
@@ -61,6 +63,7 @@ class LabelSource:
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
+        self.where = plain(uri)
         self._full = full = as_uri(uri)
         parts = urlsplit(full)
         self._scheme = parts.scheme
@@ -72,7 +75,9 @@ class LabelSource:
 
     def _kind(self, path: PurePosixPath | Path) -> Literal["folder", "map", "polygons"]:
         if isinstance(path, Path) and not path.exists():
-            raise UsageError("there is no such file or folder", where=f"--labels {self.uri}", fix="Check the path")
+            raise UsageError(
+                "there is no such file or folder", where=f"--labels {plain(self.uri)}", fix="Check the path"
+            )
         suffix = path.suffix.lower()
         if suffix in (*MAPS, *POLYGONS) and not (isinstance(path, Path) and path.is_dir()):
             return "map" if suffix in MAPS else "polygons"
@@ -80,7 +85,7 @@ class LabelSource:
             return "folder"
         raise UsageError(
             f"'{suffix or path.name}' is no kind of labels",
-            where=f"--labels {self.uri}",
+            where=f"--labels {plain(self.uri)}",
             fix=f"Give a map ({', '.join(MAPS)}), polygons ({', '.join(POLYGONS)}), or a folder of rasters",
         )
 
@@ -94,7 +99,7 @@ class LabelSource:
         if self._scheme == "s3":
             store, key = self._object()
             if not store.exists(key):
-                raise DataRefused("there is no such object", where=self.uri, fix="Check --labels")
+                raise DataRefused("there is no such object", where=self.where, fix="Check --labels")
             return store.raster_path(key)
         if self.remote:
             with _answer(self.uri, {"Range": "bytes=0-15"}):  # GDAL would not say whether it is absent or out of reach
@@ -112,7 +117,7 @@ class LabelSource:
             return local_path(self.uri)
         target = folder / f"labels{PurePosixPath(urlsplit(self.uri).path).suffix.lower()}"
         if target.suffix == ".shp":
-            raise DataRefused("a shapefile is several files", where=self.uri, fix="Give it as one, a .gpkg")
+            raise DataRefused("a shapefile is several files", where=self.where, fix="Give it as one, a .gpkg")
         if self._scheme == "s3":
             store, key = self._object()
             target.write_bytes(store.get(key))
@@ -144,7 +149,7 @@ class LabelSource:
                 return sorted(found, key=lambda file: file.id)
         raise DataRefused(
             f"no label is found (looked for {', '.join(patterns)})",
-            where=self.uri,
+            where=self.where,
             fix="Check --labels or data.folders",
         )
 
@@ -167,15 +172,19 @@ def _answer(url: str, headers: dict[str, str]) -> Iterator[requests.Response]:
     try:
         with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as answer:
             if answer.status_code >= 500 or answer.status_code == 429:
-                raise TemporaryFailure(f"the server answers {answer.status_code}", where=url, fix="Try again later")
+                raise TemporaryFailure(
+                    f"the server answers {answer.status_code}", where=plain(url), fix="Try again later"
+                )
             if answer.status_code >= 400:
                 raise DataRefused(
-                    f"the server answers {answer.status_code} {answer.reason}", where=url, fix="Check --labels"
+                    f"the server answers {answer.status_code} {answer.reason}", where=plain(url), fix="Check --labels"
                 )
             yield answer
     except requests.RequestException as error:
         if isinstance(error, ValueError):
-            raise UsageError(f"this is no URL ({error})", where=url, fix="Check --labels") from error
+            raise UsageError("this is no URL", where=plain(url), fix="Check --labels") from error
         raise TemporaryFailure(
-            f"the server does not answer ({type(error).__name__})", where=url, fix="Check the network, then try again"
+            f"the server does not answer ({type(error).__name__})",
+            where=plain(url),
+            fix="Check the network, then try again",
         ) from error

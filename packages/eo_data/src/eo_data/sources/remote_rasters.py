@@ -40,8 +40,8 @@ def gdal_path(href: str) -> str:
 
 
 def plain(href: str) -> str:
-    """An href without what follows its `?`: that may be a signature."""
-    return href.split("?", 1)[0] if is_remote(href) else href
+    """An href without its secrets: what follows its `?`, which may be a signature, and `user:password@`."""
+    return re.sub(r"^(\w+://)[^/]*@", r"\1", href.split("?", 1)[0]) if is_remote(href) else href
 
 
 def is_remote(href: str) -> bool:
