@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError
+from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from eo_data.decoding import Decoded
 from eo_data.digests import SHORT, json_digest
-from eo_data.errors import DataRefused
+from eo_data.errors import DataRefused, TemporaryFailure
 from eo_data.features import LabelKey
 from eo_data.labels import label_values
 from eo_data.rasters import open_tiff
@@ -55,16 +57,24 @@ def write_label(path: Path, image: Any, kind: LabelType, rows: Callable[[int, in
         image: The image, open in rasterio.
         kind: Type and nodata value.
         rows: The label of the rows from `top` to `bottom`, `[bottom - top, width]` of that type.
+
+    Raises:
+        TemporaryFailure: If it cannot be written.
     """
     shape = {"height": image.height, "width": image.width}
     blocks = {"tiled": True, "blockxsize": STRIP, "blockysize": STRIP} if min(shape.values()) >= STRIP else {}
-    with rasterio.open(
-        path, "w", driver="GTiff", count=1, dtype=kind.dtype, nodata=kind.absent, crs=image.crs,
-        transform=image.transform, compress="deflate", **shape, **blocks,
-    ) as label:  # fmt: skip
-        for top in range(0, image.height, STRIP):
-            bottom = min(top + STRIP, image.height)
-            label.write(rows(top, bottom), 1, window=Window(0, top, image.width, bottom - top))
+    try:
+        with rasterio.open(
+            path, "w", driver="GTiff", count=1, dtype=kind.dtype, nodata=kind.absent, crs=image.crs,
+            transform=image.transform, compress="deflate", **shape, **blocks,
+        ) as label:  # fmt: skip
+            for top in range(0, image.height, STRIP):
+                bottom = min(top + STRIP, image.height)
+                label.write(rows(top, bottom), 1, window=Window(0, top, image.width, bottom - top))
+    except (RasterioError, CPLE_BaseError, OSError) as error:  # what `rows` reads has its own errors
+        raise TemporaryFailure(
+            "the label cannot be written", where=str(path.parent), fix="Check that the disk is not full"
+        ) from error
 
 
 def keep_label(
