@@ -192,8 +192,8 @@ def run_suite(rules: Sequence[Rule], rows: Sequence[dict[str, Any]], name: str, 
     import pandas as pd
     from great_expectations.data_context.types.base import ProgressBarsConfig
 
-    for name in ("great_expectations", "great_expectations.data_context"):  # which its import sets otherwise
-        logging.getLogger(name).setLevel(logging.WARNING)
+    for chatty in ("great_expectations", "great_expectations.data_context"):  # which its import sets otherwise
+        logging.getLogger(chatty).setLevel(logging.WARNING)
 
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
