@@ -6,7 +6,7 @@ import io
 import shutil
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,10 @@ from eo_data.dataset import ChipRecord, Dataset, Manifest, SceneRecord
 from eo_data.statistics import RunningStatistics
 from eo_data.store import Store
 from eo_data.usecase import SPLITS, Split, UseCase
+from eo_models.index_version import bootstrap, index_artifact
+from eo_models.registry import KIND_TAG, Registry, Version
+from eo_models.spectral_index import indices
+from eo_models.tracking import DATASET_TAG
 
 SIZE = 32
 BANDS = ("blue", "green", "nir", "swir16")
@@ -170,6 +174,42 @@ def make_world(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyP
 def world(make_world: Callable[..., World]) -> World:
     """The default world."""
     return make_world()
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two registered versions: a poor index, bootstrapped as champion, and a better one that could replace it."""
+
+    poor: Version
+    better: Version
+
+
+def register_threshold(world: World, registry: Registry, threshold: float, kind: str) -> Version:
+    """NDWI above a threshold as a registered version; no training, a second instead of many."""
+    index = replace(indices(world.usecase.data)[0], threshold=threshold)
+    artifact = index_artifact(index, world.usecase, world.dataset, {"validation_iou": 0.5 - abs(threshold)})
+    tags = {KIND_TAG: kind, DATASET_TAG: world.dataset.digest}
+    with registry.run(f"NDWI > {threshold}", tags) as run:
+        return registry.register(run, artifact.graph, artifact.description, tags)
+
+
+@pytest.fixture
+def make_pair() -> Callable[[World], Pair]:
+    """A maker of a pair in a world."""
+
+    def make(world: World) -> Pair:
+        registry = Registry(world.usecase.name)
+        poor = register_threshold(world, registry, 0.48, "spectral-index")
+        bootstrap(registry, world.store, poor)
+        return Pair(poor, register_threshold(world, registry, 0.1, "network"))
+
+    return make
+
+
+@pytest.fixture
+def pair(world: World, make_pair: Callable[[World], Pair]) -> Pair:
+    """A pair in the default world."""
+    return make_pair(world)
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""Paired bootstrap over cells: how sure a difference of pooled IoU is, given the places it was measured at."""
+"""Bootstrap over cells: how sure a pooled IoU, or a difference of two, is, given the places it was measured at."""
 
 from __future__ import annotations
 
@@ -25,6 +25,32 @@ class Interval:
     high: float | None
 
 
+@dataclass(frozen=True)
+class Bounds:
+    """The 95 % interval of a pooled IoU; None is undefined.
+
+    Attributes:
+        low: 2.5 % quantile over the resamples.
+        high: 97.5 % quantile over the resamples.
+    """
+
+    low: float | None
+    high: float | None
+
+
+def pooled_bounds(counts: NDArray[np.int64], *, resamples: int, seed: int) -> Bounds:
+    """The interval of one model's pooled IoU, cells resampled as in `paired_bootstrap`.
+
+    Args:
+        counts: `[cells, 3]`: tp, fp, fn per cell.
+        resamples: How many times.
+        seed: Equal seeds give equal intervals.
+    """
+    if not len(counts):
+        return Bounds(None, None)
+    return Bounds(*_quantiles(_iou(_weights(len(counts), resamples, seed) @ counts)))
+
+
 def paired_bootstrap(first: NDArray[np.int64], second: NDArray[np.int64], *, resamples: int, seed: int) -> Interval:
     """Resample cells with replacement, both models on the same cells each time.
 
@@ -41,15 +67,27 @@ def paired_bootstrap(first: NDArray[np.int64], second: NDArray[np.int64], *, res
     if not cells:
         return Interval(None, None, None)
     difference = _difference(first.sum(axis=0)[None], second.sum(axis=0)[None])
-    rng = np.random.default_rng(seed)
-    weights = rng.multinomial(cells, np.full(cells, 1 / cells), size=resamples)
-    drawn = _difference(weights @ first, weights @ second)
-    drawn = drawn[np.isfinite(drawn)]
-    if not np.isfinite(difference[0]) or not drawn.size:
+    weights = _weights(cells, resamples, seed)
+    low, high = _quantiles(_difference(weights @ first, weights @ second))
+    if not np.isfinite(difference[0]) or low is None:
         return Interval(None, None, None)
+    return Interval(float(difference[0]), low, high)
+
+
+def _weights(cells: int, resamples: int, seed: int) -> NDArray[np.int64]:
+    """How often each cell is drawn, `[resamples, cells]`."""
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(cells, np.full(cells, 1 / cells), size=resamples)
+
+
+def _quantiles(drawn: NDArray[np.float64]) -> tuple[float | None, float | None]:
+    """The interval's ends over the resamples that are defined; None where none is."""
+    drawn = drawn[np.isfinite(drawn)]
+    if not drawn.size:
+        return None, None
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(drawn, (tail, 1 - tail))
-    return Interval(float(difference[0]), float(low), float(high))
+    return float(low), float(high)
 
 
 def _difference(first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.float64]:

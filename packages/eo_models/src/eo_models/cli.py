@@ -1,13 +1,14 @@
-"""The `eo-models` command: train, evaluate, promote, baseline."""
+"""The `eo-models` command: train, evaluate, promote, and what hands need beside the steps."""
 
 from __future__ import annotations
 
 import argparse
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from eo_data.step import StepParser, add_step, command_parser, run_command
+from eo_data.step import Handler, StepParser, add_step, command_parser, run_command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -20,10 +21,19 @@ def _parser() -> StepParser:
     step = add_step(steps, "train", "train and register a candidate, and the index of its dataset", _train)
     step.add_argument("--dataset", required=True, metavar="URI", help="what `eo-data chip` made")
     step = add_step(steps, "evaluate", "score a version, the champion and the index on the same chips", _evaluate)
-    step.add_argument("--model", required=True, metavar="URI", help="models:/NAME/VERSION")
+    step.add_argument("--model", required=True, metavar="URI", help="models:/NAME/VERSION or models:/NAME@champion")
     step.add_argument("--dataset", required=True, metavar="URI", help="what to score it on")
+    step.add_argument(
+        "--fresh",
+        action="store_true",
+        help="score scenes outside the version's own dataset alone, in cells that it was not trained on",
+    )
     step = add_step(steps, "promote", "let the gate judge an evaluation, and move the champion if it says so", _promote)
     step.add_argument("--evaluation", required=True, metavar="URI", help="what `eo-models evaluate` made")
+    step.add_argument("--approved-by", metavar="NAME", help="who approves, where `gate.approval` asks for a person")
+    step = add_step(steps, "rollback", "make an earlier champion champion again", _rollback)
+    step.add_argument("--to", type=int, metavar="VERSION", help="a version that was champion; else the previous one")
+    step.add_argument("--reason", required=True, metavar="TEXT", help="why, for the ledger")
     step = add_step(steps, "baseline", "score NDWI, MNDWI and the champion on one pair", _baseline, store=False)
     step.add_argument("--image", required=True, metavar="FILE", help="a GeoTIFF with the use case's bands")
     step.add_argument("--label", required=True, metavar="FILE", help="its label, on the same grid")
@@ -34,6 +44,33 @@ def _parser() -> StepParser:
         default=os.environ.get("TERRALOOP_STORE"),
         help="store whose champion is scored as well (TERRALOOP_STORE)",
     )
+    tool = _add_tool(steps, "export", "write a version with its evidence into a folder", _export)
+    tool.add_argument("--model", required=True, metavar="URI", help="models:/NAME/VERSION or models:/NAME@champion")
+    tool.add_argument("--out", required=True, metavar="FOLDER", help="a new folder")
+    tool = _add_tool(steps, "import", "register an exported version in this store and registry", _import)
+    tool.add_argument("--from", dest="source", required=True, metavar="FOLDER", help="what `export` wrote")
+    tool = _add_tool(steps, "select-best", "rank an experiment's finished runs", _select_best, store=False)
+    tool.add_argument("--experiment", required=True, metavar="NAME", help="the MLflow experiment")
+    tool.add_argument(
+        "--usecase", metavar="NAME", help="whose `gate.metric` ranks; the one of the experiment's name unless told"
+    )
+    return parser
+
+
+def _add_tool(
+    steps: argparse._SubParsersAction[StepParser], name: str, summary: str, handler: Handler, *, store: bool = True
+) -> StepParser:
+    """A command that needs no use case: the model's name says it."""
+    parser = steps.add_parser(name, help=summary, description=summary)
+    parser.set_defaults(handler=handler)
+    if store:
+        parser.add_argument(
+            "--store",
+            metavar="URI",
+            default=os.environ.get("TERRALOOP_STORE"),
+            help="root of the store; a plain path is taken as file:// (TERRALOOP_STORE)",
+        )
+    parser.add_argument("--result", metavar="FILE", type=Path, help="write the result, one JSON object, to this file")
     return parser
 
 
@@ -49,8 +86,10 @@ def _evaluate(arguments: argparse.Namespace) -> dict[str, Any]:
     from eo_data.store import Store
     from eo_data.usecase import UseCase
     from eo_models.evaluation import evaluate
+    from eo_models.fresh import evaluate_fresh
 
-    return evaluate(Store(arguments.store), UseCase.load(arguments.usecase), arguments.model, arguments.dataset)
+    chosen = evaluate_fresh if arguments.fresh else evaluate
+    return chosen(Store(arguments.store), UseCase.load(arguments.usecase), arguments.model, arguments.dataset)
 
 
 def _promote(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -58,7 +97,37 @@ def _promote(arguments: argparse.Namespace) -> dict[str, Any]:
     from eo_data.usecase import UseCase
     from eo_models.promotion import promote
 
-    return promote(Store(arguments.store), UseCase.load(arguments.usecase), arguments.evaluation)
+    store, usecase = Store(arguments.store), UseCase.load(arguments.usecase)
+    return promote(store, usecase, arguments.evaluation, approved_by=arguments.approved_by)
+
+
+def _rollback(arguments: argparse.Namespace) -> dict[str, Any]:
+    from eo_data.store import Store
+    from eo_data.usecase import UseCase
+    from eo_models.rollback import rollback
+
+    return rollback(Store(arguments.store), UseCase.load(arguments.usecase), arguments.reason, arguments.to)
+
+
+def _export(arguments: argparse.Namespace) -> dict[str, Any]:
+    from eo_data.store import Store
+    from eo_models.transfer import export_version
+
+    return export_version(Store(arguments.store), arguments.model, arguments.out)
+
+
+def _import(arguments: argparse.Namespace) -> dict[str, Any]:
+    from eo_data.store import Store
+    from eo_models.transfer import import_version
+
+    return import_version(Store(arguments.store), arguments.source)
+
+
+def _select_best(arguments: argparse.Namespace) -> dict[str, Any]:
+    from eo_data.usecase import UseCase
+    from eo_models.selection import select_best
+
+    return select_best(UseCase.load(arguments.usecase or arguments.experiment), arguments.experiment)
 
 
 def _baseline(arguments: argparse.Namespace) -> dict[str, Any]:

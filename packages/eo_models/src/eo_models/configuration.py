@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, Self
+from typing import Final, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -120,6 +120,18 @@ class GateSection(Section):
     )
     resamples: int = Field(default=2000, ge=200, le=100_000, description="of the bootstrap over cells")
     seed: int = Field(default=0, ge=0)
+    metric: str = Field(
+        default="validation_iou",
+        pattern=r"^validation_[a-z0-9_]+$",
+        description="what `select-best` ranks runs by; choices are made on validation alone. Greater is better, "
+        "except for one that ends in `loss` or `error`",
+    )
+    behaviour: Literal["report", "require"] = Field(
+        default="report", description="whether a failed behavioural test is a refusal"
+    )
+    approval: Literal["none", "required"] = Field(
+        default="none", description="whether a person must approve, `promote --approved-by NAME`"
+    )
 
 
 def train_section(usecase: UseCase) -> TrainSection:

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from eo_data.dataset import ChipRecord, Dataset, model_input
 from eo_data.errors import DataRefused
 from eo_data.model.description import ModelDescription
 from eo_data.model.files import ModelFiles
-from eo_data.model.session import OnnxModel
+from eo_data.model.session import OnnxModel, classify
+from eo_data.tiling import Pixels, Valid
 from eo_data.usecase import UseCase
-from eo_models.confusion import Counts, count, pool
-from eo_models.index_version import untuned_index
+from eo_models.confusion import Counts, count
+from eo_models.index_version import baseline_indices, untuned_index
 from eo_models.inputs import model_bands
 
 ROLES: Final = ("candidate", "champion", "index", "index_untuned")
+"""The roles that every evaluation has; beside them stand the baselines that the bands allow."""
+
+Observe = Callable[[ChipRecord, str, Pixels, Valid, NDArray[np.uint8]], None]
+"""Told of each chip, model digest, probability `[classes, H, W]`, where there is data, and label."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +32,7 @@ class Contestant:
     """One of those that are scored.
 
     Attributes:
-        uri: Its version; None for the untuned index, which is no version.
+        uri: Its version; None for an index that is no version.
         model: In memory.
         bands: Where the bands that it reads stand in the dataset.
     """
@@ -39,9 +46,28 @@ class Contestant:
         """Its `model.json`."""
         return self.model.description
 
+    @property
+    def digest(self) -> str:
+        """The model digest."""
+        return self.model.digest
+
+    def probability(self, pixels: Pixels, valid: Valid) -> Pixels:
+        """Probabilities `[classes, H, W]` of the dataset's bands `[bands, H, W]`."""
+        return self.model.probability(pixels[self.bands], valid)
+
+    def mask(self, pixels: Pixels, valid: Valid) -> NDArray[np.uint8]:
+        """The mask `[H, W]` of the dataset's bands `[bands, H, W]`."""
+        return classify(self.probability(pixels, valid), valid)
+
     def as_json(self) -> dict[str, Any]:
         """What an evaluation records of it."""
-        return {"uri": self.uri, "digest": self.model.digest, "architecture": self.description.architecture}
+        description = self.description
+        return {
+            "uri": self.uri,
+            "digest": self.digest,
+            "architecture": description.architecture,
+            "threshold": description.parameters.get("threshold"),
+        }
 
 
 def registered(files: ModelFiles, usecase: UseCase) -> Contestant:
@@ -67,9 +93,28 @@ def untuned(usecase: UseCase, dataset: Dataset) -> Contestant:
     return Contestant(None, untuned_index(usecase, dataset).model(), list(range(len(usecase.data.inputs))))
 
 
+def baselines(usecase: UseCase, dataset: Dataset) -> dict[str, Contestant]:
+    """Every index that the bands allow, untuned and tuned on the dataset's training split."""
+    bands = list(range(len(usecase.data.inputs)))
+    return {
+        role: Contestant(None, artifact.model(), bands) for role, artifact in baseline_indices(usecase, dataset).items()
+    }
+
+
+@dataclass(frozen=True)
+class ChipScore:
+    """Counts of one chip by role."""
+
+    chip: ChipRecord
+    counts: dict[str, Counts]
+
+
 def score(
-    contestants: dict[str, Contestant], dataset: Dataset, chips: Iterable[ChipRecord]
-) -> list[tuple[ChipRecord, dict[str, Counts]]]:
+    contestants: dict[str, Contestant],
+    dataset: Dataset,
+    chips: Iterable[ChipRecord],
+    observe: Observe | None = None,
+) -> list[ChipScore]:
     """Counts per chip and contestant; equal models are asked once."""
     result = []
     for chip in chips:
@@ -77,35 +122,10 @@ def score(
         pixels, valid = model_input(image)
         by_digest: dict[str, Counts] = {}
         for contestant in contestants.values():
-            if contestant.model.digest not in by_digest:
-                mask = contestant.model.mask(pixels[contestant.bands], valid)
-                by_digest[contestant.model.digest] = count(mask, label)
-        result.append((chip, {role: by_digest[c.model.digest] for role, c in contestants.items()}))
+            if contestant.digest not in by_digest:
+                probability = contestant.probability(pixels, valid)
+                by_digest[contestant.digest] = count(classify(probability, valid), label)
+                if observe is not None:
+                    observe(chip, contestant.digest, probability, valid, label)
+        result.append(ChipScore(chip, {role: by_digest[c.digest] for role, c in contestants.items()}))
     return result
-
-
-def summarise(scores: Sequence[tuple[ChipRecord, dict[str, Counts]]], seen: frozenset[str]) -> dict[str, Any]:
-    """One split of an evaluation: pooled figures and counts per cell, without the cells that a model has seen.
-
-    Args:
-        scores: Counts per chip and role.
-        seen: Cells that are dropped, and counted.
-    """
-    cells: dict[str, list[dict[str, Counts]]] = defaultdict(list)
-    dropped: dict[str, int] = defaultdict(int)
-    for chip, counts in scores:
-        if chip.cell in seen:
-            dropped[chip.cell] += 1
-        else:
-            cells[chip.cell].append(counts)
-    per_cell = {cell: {role: pool(c[role] for c in parts) for role in ROLES} for cell, parts in sorted(cells.items())}
-    pooled = {role: pool(counts[role] for counts in per_cell.values()) for role in ROLES}
-    return {
-        "chips": sum(map(len, cells.values())),
-        "dropped": {"cells": len(dropped), "chips": sum(dropped.values())},
-        "pooled": {role: {**counts.figures(), "counts": counts.as_list()} for role, counts in pooled.items()},
-        "cells": [
-            {"cell": cell, "chips": len(cells[cell]), **{role: counts[role].as_list() for role in ROLES}}
-            for cell, counts in per_cell.items()
-        ],
-    }

@@ -51,7 +51,7 @@ def sample_figure(samples: Sequence[Sample], data: DataSection, title: str) -> b
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9.6, 2.5 * len(samples) + 0.5), layout="constrained")
+    figure = Figure(figsize=(9.6, 2.4 * len(samples) + 0.4), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(samples), 4, squeeze=False)
     for row, sample in zip(axes, samples, strict=True):
@@ -67,11 +67,12 @@ def sample_figure(samples: Sequence[Sample], data: DataSection, title: str) -> b
             axis.set_xticks([])
             axis.set_yticks([])
         iou = count(sample.mask, sample.label).iou
-        row[0].set_ylabel(f"{sample.chip.scene}\nIoU {'undefined' if iou is None else format(iou, '.2f')}", fontsize=7)
-    names = ("true colour", "label", "prediction", "error: blue right, orange missed, red false")
+        row[0].set_ylabel(f"{sample.chip.scene}\nIoU {'undefined' if iou is None else format(iou, '.2f')}", fontsize=9)
+    names = ("true colour", "label", "prediction", "blue right, orange missed, red false")
     for axis, name in zip(axes[0], names, strict=True):
-        axis.set_title(name, fontsize=8)
-    figure.suptitle(title, fontsize=9)
+        axis.set_title(name, fontsize=8.5)
+    if title:
+        figure.suptitle(title, fontsize=10)
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=110, metadata={"Software": None})
     return stream.getvalue()

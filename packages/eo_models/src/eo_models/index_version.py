@@ -12,7 +12,7 @@ from eo_data.store import Store
 from eo_data.usecase import UseCase
 from eo_models.export import graph_bytes
 from eo_models.registry import CODE_TAG, KIND_TAG, Registry, Version
-from eo_models.spectral_index import SpectralIndex, index_graph, indices, tune
+from eo_models.spectral_index import SpectralIndex, index_graph, indices, tune, tune_each
 from eo_models.tracking import DATASET_TAG
 from eo_models.versions import INDEX_TILING, Artifact, describe, validation_figure
 
@@ -28,7 +28,7 @@ def tuned_index(usecase: UseCase, dataset: Dataset) -> Artifact:
         UsageError: If the use case allows no index.
     """
     tuned = tune(dataset, usecase.data)
-    return _artifact(
+    return index_artifact(
         tuned.index,
         usecase,
         dataset,
@@ -43,7 +43,21 @@ def tuned_index(usecase: UseCase, dataset: Dataset) -> Artifact:
 
 def untuned_index(usecase: UseCase, dataset: Dataset) -> Artifact:
     """NDWI > 0 (or the first index that the bands allow), the yardstick that needs no data; never registered."""
-    return _artifact(indices(usecase.data)[0], usecase, dataset, {})
+    return index_artifact(indices(usecase.data)[0], usecase, dataset, {})
+
+
+def baseline_indices(usecase: UseCase, dataset: Dataset) -> dict[str, Artifact]:
+    """Every index that the bands allow, with threshold 0 and tuned on the training split: `ndwi`, `ndwi_tuned`, ...
+
+    None of them is registered here; the better tuned one is what `register_index` registers.
+    """
+    found = {}
+    for plain, tuned in zip(indices(usecase.data), tune_each(dataset, usecase.data), strict=True):
+        found[plain.name.lower()] = index_artifact(plain, usecase, dataset, {})
+        found[f"{plain.name.lower()}_tuned"] = index_artifact(
+            tuned.index, usecase, dataset, {"train_iou": tuned.train.iou}
+        )
+    return found
 
 
 def register_index(registry: Registry, usecase: UseCase, dataset: Dataset, code: str) -> Version:
@@ -94,7 +108,17 @@ def bootstrap(registry: Registry, store: Store, index: Version) -> None:
     log.info("train: no champion yet, %s is it until something better is promoted", index.uri)
 
 
-def _artifact(index: SpectralIndex, usecase: UseCase, dataset: Dataset, metrics: dict[str, float | None]) -> Artifact:
+def index_artifact(
+    index: SpectralIndex, usecase: UseCase, dataset: Dataset, metrics: dict[str, float | None]
+) -> Artifact:
+    """An index as a version's two files.
+
+    Args:
+        index: With its threshold.
+        usecase: Whose bands and classes.
+        dataset: What it was tuned on, and its golden chip is taken from.
+        metrics: Training and validation figures.
+    """
     bands = usecase.data.input_bands
     return describe(
         graph_bytes(index_graph(index, len(bands))),

@@ -19,7 +19,7 @@ from eo_models.registry import Registry, Version
 log = logging.getLogger(__name__)
 
 
-def promote(store: Store, usecase: UseCase, uri: str) -> dict[str, Any]:
+def promote(store: Store, usecase: UseCase, uri: str, *, approved_by: str | None = None) -> dict[str, Any]:
     """Judge an evaluation, and move the champion if the gate says so.
 
     Order of writing: the ledger's entry first, since it alone decides; then the record of the verdict, then the
@@ -29,12 +29,13 @@ def promote(store: Store, usecase: UseCase, uri: str) -> dict[str, Any]:
         store: Where evaluation and ledger lie.
         usecase: Its `gate` section judges.
         uri: The evaluation.
+        approved_by: Who approves, where `gate.approval` asks for a person; recorded in the ledger's verdict.
 
     Returns:
         The step's result: `gate`, `champion`, `previous` and `entry`.
 
     Raises:
-        GateRefused: If the gate refuses, with the result.
+        GateRefused: If the gate refuses, or waits for approval, with the result. A wait is not recorded as a verdict.
         UsageError: If the champion has changed since the evaluation.
         TemporaryFailure: If someone else promoted meanwhile, or store or registry do not answer.
     """
@@ -59,10 +60,14 @@ def promote(store: Store, usecase: UseCase, uri: str) -> dict[str, Any]:
                 fix="Run evaluate again: it compares with the present champion",
             )
         judgement = judge_evaluation(evaluation, section)
+        approval = {"approved_by": approved_by.strip()} if approved_by and approved_by.strip() else {}
         if judgement.verdict == "promoted":
+            if section.approval == "required" and not approval:
+                return _conclude(ledger, registry, champion, _waiting(judgement))
             version = evaluated_version(registry, evaluation)
-            champion = _promote(store, ledger, champion, version, f"{key}/evaluation.json", judgement)
-        store.put_json_new(record, {**judgement.as_json(), "gate": section.model_dump(mode="json")})
+            verdict = {**judgement.as_json(), **approval}
+            champion = _promote(store, ledger, champion, version, f"{key}/evaluation.json", verdict)
+        store.put_json_new(record, {**judgement.as_json(), **approval, "gate": section.model_dump(mode="json")})
     return _conclude(ledger, registry, champion, judgement)
 
 
@@ -72,7 +77,17 @@ def judge_evaluation(evaluation: Evaluation, section: GateSection) -> Judgement:
     opponents = {role: Opponent(pooled[role].iou, interval) for role, interval in evaluation.comparisons.items()}
     if evaluation.index.digest == evaluation.champion.digest:
         opponents = {"index, which is champion": opponents["index"]}
-    return judge(pooled["candidate"].iou, opponents, evaluation.holdout_cells_with_target, section)
+    judgement = judge(pooled["candidate"].iou, opponents, evaluation.holdout_cells_with_target, section)
+    failed = [f"fails '{c.name}': {c.detail}" for c in evaluation.behaviour if c.passed is False]
+    if section.behaviour == "report" or not failed:
+        return judgement
+    against = judgement.reasons if judgement.verdict == "refused" else ()
+    return Judgement("refused", (*against, *failed))
+
+
+def _waiting(judgement: Judgement) -> Judgement:
+    reason = "waiting for approval: the gate would promote it, gate.approval asks for a person (--approved-by NAME)"
+    return Judgement("refused", (reason, *judgement.reasons))
 
 
 def evaluated_version(registry: Registry, evaluation: Evaluation) -> Version:
@@ -115,7 +130,7 @@ def _promote(
     champion: Promotion,
     version: Version,
     key: str,
-    judgement: Judgement,
+    verdict: dict[str, object],
 ) -> Promotion:
     files = fetch_model(version.uri)  # checks both digests before anyone is told to serve it
     return ledger.append(
@@ -125,7 +140,7 @@ def _promote(
         description_digest=files.description_digest,
         reason="gate",
         evaluation=store.resolve(key),
-        verdict=judgement.as_json(),
+        verdict=verdict,
     )
 
 

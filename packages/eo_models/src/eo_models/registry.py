@@ -20,6 +20,7 @@ from eo_data.provenance import git_commit
 from eo_models.tracking import Run, answering, connect, experiment
 
 if TYPE_CHECKING:
+    from mlflow.entities import Run as MlflowRun
     from mlflow.entities.model_registry import ModelVersion
 
 log = logging.getLogger(__name__)
@@ -103,6 +104,20 @@ class Registry:
             info = self._client.get_run(run_id).info
         return Run(self._client, run_id, str(info.artifact_uri))
 
+    def finished_runs(self) -> list[MlflowRun]:
+        """Every run of the experiment that finished and was not deleted."""
+        found: list[MlflowRun] = []
+        token: str | None = None
+        with answering():
+            while True:
+                page = self._client.search_runs(
+                    [self._experiment], "attributes.status = 'FINISHED'", max_results=500, page_token=token
+                )
+                found += page
+                token = page.token
+                if not token:
+                    return found
+
     def find(self, tags: Mapping[str, str]) -> Version | None:
         """The newest version that bears all these tags; None where there is none."""
         versions = [v for v in self.versions() if tags.items() <= v.tags.items()]
@@ -120,14 +135,28 @@ class Registry:
                 if not token:
                     return found
 
-    def register(self, run: Run, graph: bytes, description: ModelDescription, tags: Mapping[str, str]) -> Version:
+    def register(
+        self,
+        run: Run,
+        graph: bytes,
+        description: ModelDescription,
+        tags: Mapping[str, str],
+        text: bytes | None = None,
+    ) -> Version:
         """Upload a version's files and register them: the files first, the version last and with all its tags.
 
         Whoever sees the version sees it whole.
+
+        Args:
+            run: Where the files go.
+            graph: The bytes of `model.onnx`.
+            description: What `model.json` says.
+            tags: Beside those of the digests.
+            text: The bytes of `model.json`, where they are given and not to be written anew.
         """
         from mlflow.exceptions import MlflowException
 
-        text = description.to_bytes()
+        text = description.to_bytes() if text is None else text
         with tempfile.TemporaryDirectory(prefix="terraloop-register-") as folder:
             write_flavour(Path(folder) / MODEL_FOLDER, graph, text, description)
             run.log_folder(Path(folder) / MODEL_FOLDER, MODEL_FOLDER)

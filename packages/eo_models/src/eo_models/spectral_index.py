@@ -144,10 +144,19 @@ def tune(dataset: Dataset, data: DataSection) -> TunedIndex:
     Raises:
         UsageError: If the use case allows no index.
     """
-    tuned = [_tune(dataset, index) for index in indices(data)]
+    tuned = tune_each(dataset, data)
     # Where validation has no water every IoU is undefined or 0; the training split then decides.
     best = max(tuned, key=lambda t: (t.validation.iou or 0.0, t.train.iou or 0.0))
     return TunedIndex(best.index, best.train, best.validation, {t.index.name: t.validation.iou for t in tuned})
+
+
+def tune_each(dataset: Dataset, data: DataSection) -> list[TunedIndex]:
+    """Every index that the bands allow, each with its threshold by pooled IoU on the training split.
+
+    Raises:
+        UsageError: If the use case allows no index.
+    """
+    return [_tune(dataset, index) for index in indices(data)]
 
 
 def _tune(dataset: Dataset, index: SpectralIndex) -> TunedIndex:

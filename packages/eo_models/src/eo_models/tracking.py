@@ -166,6 +166,18 @@ def connect() -> MlflowClient:
         return mlflow.MlflowClient(uri)
 
 
+def experiment_exists(name: str) -> bool:
+    """Whether there is an experiment of this name; none is made.
+
+    Raises:
+        UsageError: If `MLFLOW_TRACKING_URI` is not set or names no tracking store.
+        TemporaryFailure: If it does not answer.
+    """
+    client = connect()
+    with answering():
+        return client.get_experiment_by_name(name) is not None
+
+
 def experiment(client: MlflowClient, name: str) -> str:
     """The experiment's id. With a database and no server, artifacts lie in `mlartifacts` beside its file."""
     from mlflow.exceptions import MlflowException

@@ -1,0 +1,57 @@
+"""Scenes for behavioural tests: real chips side by side, and simulated ones of cloud and of snow alone."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eo_data.bands import band_key
+from eo_data.dataset import Dataset, model_input
+from eo_data.simulate.spectra import BANDS, CLOUD, SURFACE, Material
+from eo_data.tiling import Pixels, Valid
+from eo_data.usecase import DataSection, Split
+from eo_models.figures import choose_chips
+
+SPECTRA: Final[dict[str, NDArray[np.float32]]] = {"cloud": CLOUD, "snow": SURFACE[Material.SNOW]}
+"""Reflectance by the simulator's bands."""
+
+
+def mosaic(dataset: Dataset, split: Split, side: int) -> tuple[Pixels, Valid]:
+    """A square of at least `side` pixels made of a split's chips, the same ones again where they do not suffice.
+
+    Where chips meet the picture jumps; that does not matter where predictions of the same pixels are compared.
+    """
+    size = dataset.manifest.chip_size
+    across = math.ceil(side / size)
+    chosen = choose_chips(dataset.chips(split), across**2)
+    images = [dataset.read(chosen[k % len(chosen)])[0] for k in range(across**2)]
+    rows = [np.concatenate(images[k : k + across], axis=2) for k in range(0, across**2, across)]
+    return model_input(np.concatenate(rows, axis=1))
+
+
+def uniform_scene(kind: str, data: DataSection, side: int) -> Pixels | None:
+    """A simulated scene of one material, reflectance x 10000 `[bands, side, side]`: its spectrum, lit unevenly.
+
+    Args:
+        kind: One of `SPECTRA`.
+        data: Whose input bands; they are found by their names among the simulator's.
+        side: Pixels.
+
+    Returns:
+        None where the simulator does not know one of the bands.
+    """
+    by_name = {band_key(band.common_name): value for band, value in zip(BANDS, SPECTRA[kind], strict=True)}
+    spectrum = []
+    for band in data.input_bands:
+        hit = next((value for name, value in by_name.items() if name in band.keys), None)
+        if hit is None:
+            return None
+        spectrum.append(hit)
+    rng = np.random.default_rng(0)
+    wave = np.sin(np.linspace(0, 5, side))
+    light = 1 + 0.08 * np.add.outer(wave, wave[::-1]) / 2 + rng.normal(0, 0.01, (side, side))
+    scene = np.array(spectrum)[:, None, None] * light[None] * (1 + rng.normal(0, 0.005, (len(spectrum), side, side)))
+    return np.rint(scene * 10_000).astype(np.float32)
