@@ -18,8 +18,9 @@ from .conftest import World
 NOTHING: Callable[[int, dict[str, float]], None] = lambda epoch, figures: None  # noqa: E731
 
 
-def test_training_learns_what_no_index_can(make_world: Callable[..., World]) -> None:
-    world = make_world(train={"epochs": 10})
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_training_learns_what_no_index_can(make_world: Callable[..., World], precision: str) -> None:
+    world = make_world(train={"epochs": 10, "precision": precision})
     losses: list[float] = []
     fitted = fit(
         world.dataset,
@@ -31,6 +32,7 @@ def test_training_learns_what_no_index_can(make_world: Callable[..., World]) -> 
     assert len(losses) == 10
     assert np.isfinite(losses).all()
     assert losses[-1] < 0.5 * losses[0]
+    assert {value.dtype for value in fitted.network.parameters()} == {torch.float32}
     module = Probability(fitted.network).eval()
     parts: list[Counts] = []
     for chip in world.dataset.chips("train"):
@@ -114,6 +116,20 @@ def test_augmentation_keeps_labels_on_their_pixels_and_gaps_empty() -> None:
     lit, _ = augment(images, labels, Augmentation(gain=0.3, band_gain=0.1, offset=100), generator)
     assert (lit == 0).all(dim=1).sum() == 16
     assert not torch.equal(lit.sum(), turned.sum())
+
+
+def test_pasted_rectangles_bring_their_labels_and_leave_the_chips_alone() -> None:
+    generator = torch.Generator().manual_seed(1)
+    labels = torch.arange(4)[:, None, None].expand(4, 32, 32).contiguous()
+    images = (labels[:, None] * 1000.0 + 500).expand(4, 2, 32, 32).contiguous()
+    plain = Augmentation(gain=0, band_gain=0, offset=0)
+    mixed, moved = augment(images, labels, plain.model_copy(update={"paste": 1.0}), generator)
+    assert torch.equal(mixed, (moved[:, None] * 1000.0 + 500).expand_as(mixed))
+    assert (moved != labels).any()
+    assert max(len(label.unique()) for label in moved) == 2
+    assert torch.equal(labels, torch.arange(4)[:, None, None].expand(4, 32, 32))
+    _, unmixed = augment(images, labels, plain, generator)
+    assert torch.equal(unmixed, labels)
 
 
 def test_validation_chips_cost_one_tile_each() -> None:

@@ -133,6 +133,17 @@ def test_exported_graph_is_plain_and_described() -> None:
     assert [model.graph.input[0].name, model.graph.output[0].name] == ["reflectance", "probability"]
 
 
+def test_dropout_is_of_training_alone() -> None:
+    torch.manual_seed(0)
+    reflectance = Reflectance([800.0] * BANDS, [400.0] * BANDS, [(1, 2)])
+    network = UNet(reflectance, classes=2, channels=4, convolutions=(1, 1, 1, 1), dropout=0.5)
+    image = torch.from_numpy(pixels(2, BANDS, 32, 32))
+    assert not torch.equal(network.train()(image), network(image))
+    network.eval()
+    assert torch.equal(network(image), network(image))
+    assert b"Dropout" not in export_network(network, BANDS)
+
+
 def test_another_network_is_not_taken_for_its_export() -> None:
     network = small()
     graph = export_network(network, BANDS)

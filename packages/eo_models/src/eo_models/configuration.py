@@ -13,6 +13,8 @@ from eo_data.usecase import UseCase
 LEVELS: Final = 4
 """Resolutions of the U-Net: the input's own and three times halved."""
 
+NetworkName = Literal["U-Net", "pixels"]
+
 GRID: Final = 2 ** (LEVELS - 1)
 """Height and width that the U-Net reads are multiples of this; tiles start on multiples of it."""
 
@@ -69,13 +71,23 @@ class Augmentation(Section):
     gain: float = Field(default=0.1, ge=0, le=1, description="log-normal gain of a whole chip")
     band_gain: float = Field(default=0.05, ge=0, le=1, description="log-normal gain of each of its bands")
     offset: float = Field(default=50.0, ge=0, description="normal offset of a whole chip, reflectance x 10000")
+    paste: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="share of minibatches whose chips get a rectangle of another, label and all",
+    )
 
 
 class TrainSection(Section):
     """The `train` section: the network, how it is trained, and how it sees scenes."""
 
+    network: NetworkName = Field(default="U-Net", description="`pixels` looks no further than its `windows`")
     channels: int = Field(default=12, ge=2, le=128, description="at full resolution; doubled at each halving")
     convolutions: tuple[int, int, int, int] = Field(default=(2, 1, 1, 1), description="3 x 3 ones, per resolution")
+    windows: tuple[int, ...] = Field(
+        default=(5,), description="of `pixels`: sides, odd, of the windows over which it averages"
+    )
     indices: tuple[tuple[str, str], ...] = Field(
         default=(), description="pairs of bands whose normalised difference the network reads beside the bands"
     )
@@ -88,19 +100,36 @@ class TrainSection(Section):
     averaging: float = Field(
         default=0.98, ge=0, lt=1, description="of the weights' moving average: what is left of it after a step"
     )
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="share of the coarser features left out in training")
     dice: float = Field(default=1.0, ge=0, description="weight of the Dice loss beside cross-entropy")
     class_balance: float = Field(
         default=0.5, ge=0, le=1, description="class weights are frequency to the power of minus this"
     )
     augmentation: Augmentation = Augmentation()
+    keep: Literal["best", "last"] = Field(
+        default="best", description="whose weights: of the best validation IoU, or of the last epoch (no early stop)"
+    )
+    precision: Literal["float32", "bfloat16"] = Field(
+        default="float32", description="of convolutions in training; validation and the exported graph are float32"
+    )
+    members: int = Field(default=1, ge=1, le=8, description="networks, each of its own seed, averaged in one graph")
     threads: int = Field(default=1, ge=1, le=64, description="fixed, since another number gives other weights")
     seed: int = Field(default=0, ge=0)
+
+    @property
+    def radius(self) -> int:
+        """How far from a pixel the network looks for that pixel's class, pixels."""
+        if self.network == "pixels":
+            return max(self.windows, default=1) // 2
+        return receptive_radius(self.convolutions)
 
     @model_validator(mode="after")
     def _halo_covers(self) -> Self:
         if min(self.convolutions) < 1 or max(self.convolutions) > 4:
             raise ValueError("'convolutions' are 1 to 4 per resolution")
-        radius = receptive_radius(self.convolutions)
+        if any(side % 2 == 0 or side < 3 for side in self.windows):
+            raise ValueError("'windows' are odd and at least 3")
+        radius = self.radius
         if self.tiles.halo < radius and self.tiles.blend == 0:
             raise ValueError(
                 f"the network looks {radius} pixels far, 'tiles.halo' {self.tiles.halo} is less: "

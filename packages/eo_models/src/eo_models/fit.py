@@ -29,7 +29,7 @@ class Fitted:
     """A trained network.
 
     Attributes:
-        network: With the weights of the best epoch.
+        network: With the weights of the epoch that `section.keep` names.
         epoch: Which that was, from 1.
         epochs: How many there were.
         loss: Training loss of the last epoch.
@@ -46,7 +46,7 @@ class Fitted:
 def fit(
     dataset: Dataset, section: TrainSection, pairs: list[tuple[int, int]], on_epoch: EpochFigures, *, progress: bool
 ) -> Fitted:
-    """Train the U-Net of a `train` section on a dataset.
+    """Train the network of a `train` section on a dataset.
 
     Equal datasets, sections, code, libraries and processors give equal weights.
 
@@ -64,20 +64,16 @@ def fit(
     from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
     from eo_models.minibatches import Minibatches
+    from eo_models.networks import build_network
     from eo_models.segmentation import SELECTION, Segmentation, class_weights
-    from eo_models.unet import Reflectance, UNet
+    from eo_models.unet import Reflectance
 
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)  # devices and tips: nothing that a user of ours could act on
     torch.set_num_threads(section.threads)
     torch.manual_seed(section.seed)
     statistics = dataset.statistics
-    network = UNet(
-        Reflectance(statistics.mean, statistics.std, pairs),
-        classes=len(dataset.manifest.classes),
-        channels=section.channels,
-        convolutions=section.convolutions,
-    )
+    network = build_network(Reflectance(statistics.mean, statistics.std, pairs), len(dataset.manifest.classes), section)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack this form
     module = Segmentation(
         network,
@@ -94,15 +90,23 @@ def fit(
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
         # Lightning 2.6 asks torch 2.13 in a way that torch has deprecated.
         warnings.filterwarnings("ignore", ".*treespec, LeafSpec.*", FutureWarning)
-        best = ModelCheckpoint(folder, monitor=SELECTION, mode="max", save_weights_only=True, filename="best")
+        by_validation = section.keep == "best"
+        kept = ModelCheckpoint(
+            folder,
+            monitor=SELECTION if by_validation else None,
+            mode="max",
+            save_weights_only=True,
+            filename="kept",
+        )
+        stopping = [EarlyStopping(SELECTION, mode="max", patience=section.patience)] if by_validation else []
         trainer = Trainer(
             accelerator="cpu",
             devices=1,
             max_epochs=section.epochs,
             deterministic=True,
             callbacks=[
-                best,
-                EarlyStopping(SELECTION, mode="max", patience=section.patience),
+                kept,
+                *stopping,
                 epoch_reporter(section.epochs, on_epoch, progress=progress),
             ],
             logger=False,
@@ -113,7 +117,7 @@ def fit(
             default_root_dir=folder,
         )
         trainer.fit(module, minibatches)
-        state = torch.load(Path(best.best_model_path), map_location="cpu", weights_only=True)
+        state = torch.load(Path(kept.best_model_path), map_location="cpu", weights_only=True)
         module.load_state_dict(state["state_dict"])
     return Fitted(
         network=module.average.module.eval(),

@@ -15,7 +15,7 @@ from torch.optim.swa_utils import AveragedModel
 from eo_data.model.session import classify
 from eo_data.tiling import Pixels, TilePlan, predict_array
 from eo_data.usecase import IGNORE
-from eo_models.configuration import TrainSection, receptive_radius
+from eo_models.configuration import TrainSection
 from eo_models.confusion import Counts, count
 
 SELECTION = "selection"
@@ -70,7 +70,7 @@ def validation_plan(section: TrainSection, chip_size: int) -> TilePlan:
     It does where the halo covers all that the network looks at; large tiles would spend most on mirrored edges.
     """
     tiles = section.tiles
-    if tiles.blend == 0 and tiles.halo >= receptive_radius(section.convolutions):
+    if tiles.blend == 0 and tiles.halo >= section.radius:
         return TilePlan(min(tiles.tile, chip_size + 2 * tiles.halo), tiles.halo, 0)
     return tiles.tiling().plan()
 
@@ -111,8 +111,9 @@ class Segmentation(LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """The loss of one minibatch."""
         images, labels = batch
-        logits = self.network(images.contiguous(memory_format=torch.channels_last))
-        loss = segmentation_loss(logits, labels, self.get_buffer("weights"), self.section.dice)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.section.precision == "bfloat16"):
+            logits = self.network(images.contiguous(memory_format=torch.channels_last))
+        loss = segmentation_loss(logits.float(), labels, self.get_buffer("weights"), self.section.dice)
         if not torch.isfinite(loss):
             raise FloatingPointError("the training loss is not finite: lower train.learning_rate")
         self.log("loss", loss, on_step=False, on_epoch=True, batch_size=len(images))

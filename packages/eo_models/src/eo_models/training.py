@@ -15,9 +15,9 @@ from eo_data.usecase import UseCase
 from eo_models.code_identity import code_identity
 from eo_models.configuration import TrainSection, gate_section, train_section
 from eo_models.export import check_export, export_network
-from eo_models.fit import fit
 from eo_models.index_version import bootstrap, register_index
 from eo_models.inputs import band_pairs, require_same_data
+from eo_models.members import fit_members
 from eo_models.registry import CODE_TAG, KIND_TAG, TRAIN_TAG, Registry, Version
 from eo_models.spectral_index import indices
 from eo_models.tracking import DATASET_TAG
@@ -93,13 +93,13 @@ def _train(
     progress: bool,
 ) -> Version:
     """Fit, export, check, describe, and register last of all."""
-    with registry.run(f"U-Net {dataset.digest[:8]}", {**tags, "terraloop.usecase": usecase.name}) as run:
+    with registry.run(f"{section.network} {dataset.digest[:8]}", {**tags, "terraloop.usecase": usecase.name}) as run:
         run.log_dataset(usecase.name, dataset.digest, dataset.uri)
         run.log_parameters(flat(section.model_dump(mode="json")))
         started = time.monotonic()
         artifact = train_network(usecase, dataset, section, pairs, run.log_metrics, progress=progress)
         run.log_metrics({**artifact.description.metrics, "seconds": time.monotonic() - started})
-        picture = validation_figure(artifact.model(), dataset, usecase.data, "U-Net, validation")
+        picture = validation_figure(artifact.model(), dataset, usecase.data, f"{section.network}, validation")
         run.log_files({"validation.png": picture}, "figures")
         version = registry.register(run, artifact.graph, artifact.description, tags)
     log.info("train: registered %s, %s", version.uri, artifact.description.metrics)
@@ -125,7 +125,7 @@ def train_network(
         log_metrics: Told of each epoch's figures and its number, from 1.
         progress: Whether to show a progress bar on stderr.
     """
-    fitted = fit(dataset, section, pairs, lambda epoch, figures: log_metrics(figures, epoch), progress=progress)
+    fitted = fit_members(dataset, section, pairs, lambda epoch, figures: log_metrics(figures, epoch), progress=progress)
     graph = export_network(fitted.network, len(usecase.data.inputs))
     chips = [model_input(dataset.read(chip)[0])[0] for chip in dataset.chips("validation")[:CHECKED_CHIPS]]
     check_export(fitted.network, graph, np.stack(chips))
@@ -134,7 +134,7 @@ def train_network(
         usecase,
         dataset,
         kind="network",
-        architecture="U-Net",
+        architecture=section.network,
         tiling=section.tiles.tiling(),
         weights=fitted.weights,
         metrics={"train_loss": fitted.loss},

@@ -57,9 +57,18 @@ class UNet(nn.Module):
         classes: How many classes.
         channels: At full resolution; doubled at each halving.
         convolutions: 3 x 3 convolutions per resolution.
+        dropout: Share of the feature maps below full resolution that a training step leaves out.
     """
 
-    def __init__(self, reflectance: Reflectance, *, classes: int, channels: int, convolutions: Sequence[int]) -> None:
+    def __init__(
+        self,
+        reflectance: Reflectance,
+        *,
+        classes: int,
+        channels: int,
+        convolutions: Sequence[int],
+        dropout: float = 0.0,
+    ) -> None:
         super().__init__()
         widths = [channels * 2**level for level in range(LEVELS)]
         inputs = [reflectance.channels, *widths[:-1]]
@@ -70,6 +79,7 @@ class UNet(nn.Module):
             _convolutions(2 * width, width, count) for width, count in zip(widths[:-1], convolutions, strict=False)
         )
         self.head = nn.Conv2d(channels, classes, 1)
+        self.dropout = nn.Dropout2d(dropout)
 
     def forward(self, reflectance: Tensor) -> Tensor:
         """Logits `[N, classes, H, W]` of reflectance x 10000 `[N, bands, H, W]`."""
@@ -78,6 +88,8 @@ class UNet(nn.Module):
         for level, block in enumerate(self.down):
             features = block(features if level == 0 else nn.functional.max_pool2d(features, 2))
             skips.append(features)
+        skips[1:] = [self.dropout(coarse) for coarse in skips[1:]]
+        features = skips[-1]
         for level in range(LEVELS - 2, -1, -1):
             features = self.merge[level](torch.cat([skips[level], self.up[level](features)], dim=1))
         logits: Tensor = self.head(features)

@@ -1,0 +1,48 @@
+"""The networks that a `train` section may name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from torch import nn
+
+from eo_models.configuration import NetworkName, TrainSection
+from eo_models.pixels import PixelNetwork
+from eo_models.unet import Reflectance, UNet
+
+Build = Callable[[Reflectance, int, TrainSection], nn.Module]
+
+
+def build_network(reflectance: Reflectance, classes: int, section: TrainSection) -> nn.Module:
+    """The network of a `train` section, with fresh weights.
+
+    Args:
+        reflectance: The normalisation, inside the network.
+        classes: How many it tells apart.
+        section: Which network, and its sizes.
+    """
+    return NETWORKS[section.network](reflectance, classes, section)
+
+
+def _unet(reflectance: Reflectance, classes: int, section: TrainSection) -> nn.Module:
+    return UNet(
+        reflectance,
+        classes=classes,
+        channels=section.channels,
+        convolutions=section.convolutions,
+        dropout=section.dropout,
+    )
+
+
+def _pixels(reflectance: Reflectance, classes: int, section: TrainSection) -> nn.Module:
+    return PixelNetwork(
+        reflectance,
+        classes=classes,
+        channels=section.channels,
+        windows=section.windows,
+        dropout=section.dropout,
+    )
+
+
+NETWORKS: Final[dict[NetworkName, Build]] = {"U-Net": _unet, "pixels": _pixels}
