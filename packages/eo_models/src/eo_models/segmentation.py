@@ -121,9 +121,10 @@ class Segmentation(LightningModule):
         loss = segmentation_loss(
             logits.float(), labels, self.get_buffer("weights"), section.dice, section.focal, self._total
         )
-        if not torch.isfinite(loss):
-            raise self._diverged(f"the training loss is {float(loss)} in step {batch_idx + 1}")
-        self._losses.append(loss.detach())  # logged once an epoch: Lightning's own bookkeeping costs more per step
+        plain = loss.detach()
+        if not torch.isfinite(plain):
+            raise self._diverged(f"the training loss is {float(plain)} in step {batch_idx + 1}")
+        self._losses.append(plain)  # logged once an epoch: Lightning's own bookkeeping costs more per step
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
