@@ -213,9 +213,10 @@ def pair(world: World, make_pair: Callable[[World], Pair]) -> Pair:
 
 
 @pytest.fixture(autouse=True)
-def _surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
+def _surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No telemetry, and settings of the surroundings do not reach the tests."""
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    monkeypatch.setenv("TERRALOOP_CHECKPOINTS", str(tmp_path / "checkpoints"))
     for variable in ("TERRALOOP_STORE", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(variable, raising=False)
 

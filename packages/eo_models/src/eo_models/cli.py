@@ -20,6 +20,17 @@ def _parser() -> StepParser:
     parser, steps = command_parser("eo-models", "Chips to an evaluated, gated and registered model version.")
     step = add_step(steps, "train", "train and register a candidate, and the index of its dataset", _train)
     step.add_argument("--dataset", required=True, metavar="URI", help="what `eo-data chip` made")
+    step.add_argument(
+        "--checkpoints",
+        metavar="DIR",
+        default=os.environ.get("TERRALOOP_CHECKPOINTS"),
+        help="a folder that outlives this process; else one in the user's cache (TERRALOOP_CHECKPOINTS)",
+    )
+    step.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on from the checkpoint of a training of the same dataset, section and code that was killed, if any",
+    )
     step = add_step(steps, "evaluate", "score a version, the champion and the index on the same chips", _evaluate)
     step.add_argument("--model", required=True, metavar="URI", help="models:/NAME/VERSION or models:/NAME@champion")
     step.add_argument("--dataset", required=True, metavar="URI", help="what to score it on")
@@ -74,12 +85,13 @@ def _add_tool(
     return parser
 
 
-def _train(arguments: argparse.Namespace) -> dict[str, Any]:
+def _train(arguments: argparse.Namespace) -> dict[str, Any] | None:
     from eo_data.store import Store
     from eo_data.usecase import UseCase
-    from eo_models.training import train
+    from eo_models.shared_training import train_together
 
-    return train(Store(arguments.store), UseCase.load(arguments.usecase), arguments.dataset)
+    store, usecase = Store(arguments.store), UseCase.load(arguments.usecase)
+    return train_together(store, usecase, arguments.dataset, checkpoints=arguments.checkpoints, resume=arguments.resume)
 
 
 def _evaluate(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -79,6 +79,13 @@ class Augmentation(Section):
     )
 
 
+class Sampling(Section):
+    """How often training draws each chip (`eo_data.sampling`); with both at 0 each comes once an epoch."""
+
+    balance: float = Field(default=0.0, ge=0, le=1, description="from classes as frequent as they are to all alike")
+    valid: float = Field(default=0.0, ge=0, le=1, description="from all chips alike to by how much of each is scored")
+
+
 class TrainSection(Section):
     """The `train` section: the network, how it is trained, and how it sees scenes."""
 
@@ -102,15 +109,21 @@ class TrainSection(Section):
     )
     dropout: float = Field(default=0.0, ge=0, lt=1, description="share of the coarser features left out in training")
     dice: float = Field(default=1.0, ge=0, description="weight of the Dice loss beside cross-entropy")
+    focal: float = Field(
+        default=0.0, ge=0, le=5, description="how much less a pixel counts that is right; 0 is plain cross-entropy"
+    )
     class_balance: float = Field(
         default=0.5, ge=0, le=1, description="class weights are frequency to the power of minus this"
     )
+    sampling: Sampling = Sampling()
     augmentation: Augmentation = Augmentation()
     keep: Literal["best", "last"] = Field(
         default="best", description="whose weights: of the best validation IoU, or of the last epoch (no early stop)"
     )
-    precision: Literal["float32", "bfloat16"] = Field(
-        default="float32", description="of convolutions in training; validation and the exported graph are float32"
+    precision: Literal["float32", "bfloat16", "auto"] = Field(
+        default="float32",
+        description="of convolutions in training; `auto` is bfloat16 where the processor has it and a trial agrees "
+        "with float32. Validation and the exported graph are float32",
     )
     members: int = Field(default=1, ge=1, le=8, description="networks, each of its own seed, averaged in one graph")
     threads: int = Field(default=1, ge=1, le=64, description="fixed, since another number gives other weights")
