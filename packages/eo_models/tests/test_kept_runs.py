@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import threading
 import time
@@ -12,16 +13,16 @@ from typing import Any
 
 import pytest
 
-from eo_data.errors import TemporaryFailure
+from eo_data.errors import EXIT_CODES, TemporaryFailure
 from eo_data.model.files import fetch_model
 from eo_models.cli import main
 from eo_models.index_version import index_artifact
-from eo_models.journal import Journal, Kept, kept_journals
+from eo_models.journal import Journal, Kept, journal_folder, kept_journals
 from eo_models.kept_runs import send_kept_runs
 from eo_models.registry import KIND_TAG, Registry
 from eo_models.run_records import Figures
 from eo_models.spectral_index import indices
-from eo_models.tracked_run import Run, RunKept
+from eo_models.tracked_run import Run
 from eo_models.training import train
 
 from .conftest import World
@@ -63,7 +64,6 @@ def history(run: str, name: str) -> list[tuple[int, float]]:
 
 
 def log_second_half(run: Run, world: World, registry: Registry) -> None:
-    run.log_metrics({"loss": 0.5}, 2)
     run.log_parameters({"late": 1})
     run.log_dataset("made-up", world.dataset)
     run.log_files({"late.txt": b"late"}, "figures")
@@ -120,70 +120,100 @@ def test_back_before_the_end(
     assert before <= late.timestamp <= after < time_of_return
 
 
-def test_back_after_the_end(server: TrackingServer, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.url)
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    registry = Registry("made-up")
-    with pytest.raises(RunKept) as caught, registry.run("a run", {}) as run:
-        run.log_metrics({"loss": 1.0}, 1)
-        run.log_parameters({"early": 1})
-        run.log_files({"early.txt": b"early"}, "figures")
-        server.kill()
-        log_second_half(run, world, registry)
-    [journal] = kept_journals()
-    assert isinstance(caught.value, TemporaryFailure)
-    assert str(journal.folder) in str(caught.value)
-    assert "send-runs" in str(caught.value)
-    with pytest.raises(TemporaryFailure):
-        send_kept_runs()
-    copy = journal.records()
-    server.start()
-    assert send_kept_runs()["sent"] == [{"run": run.id, "status": "FINISHED", "models": ["models:/made-up/1"]}]
-    assert_whole(run.id)
-
-    again = Journal(journal.folder)  # as if the process had been killed after sending, before it forgot
-    again.begin(Kept(run=run.id, title="a run", tracking=server.url, started=1))
-    for record in copy[:-1]:
-        if not hasattr(record, "folder"):
-            again.append(record)
-    again.append(copy[-1])
-    again.release()
-    assert send_kept_runs()["sent"] == [{"run": run.id, "status": "FINISHED", "models": ["models:/made-up/1"]}]
-    assert_whole(run.id)
-
-
 def test_a_training_whose_server_dies_is_registered_by_the_next_call(
-    make_world: Callable[..., World], server: TrackingServer, monkeypatch: pytest.MonkeyPatch, capsys: Any
+    make_world: Callable[..., World],
+    server: TrackingServer,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
 ) -> None:
-    epochs = 40
+    epochs = 15
     world = make_world(train={"epochs": epochs, "patience": epochs})
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.url)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 
     def kill_after_some_epochs() -> None:
         with closing(sqlite3.connect(server.database)) as connection:
-            while not connection.execute("select 1 from metrics where key = 'loss' and step = 3").fetchone():
+            while not connection.execute("select 1 from metrics where key = 'loss' and step = 2").fetchone():
                 time.sleep(0.02)
         server.kill()
 
     killer = threading.Thread(target=kill_after_some_epochs, daemon=True)
     killer.start()
     call = ["train", "--usecase", "made-up", "--store", world.store.uri, "--dataset", world.dataset.uri]
-    assert main(call) == 75
+    assert main(call) == EXIT_CODES[TemporaryFailure]
     killer.join(timeout=10)
     [journal] = kept_journals()
-    run = journal.folder.name
-    assert str(journal.folder) in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert str(journal.folder) in message
+    assert "send-runs" in message
+    with pytest.raises(TemporaryFailure):
+        send_kept_runs()
+    shutil.copytree(journal.folder, tmp_path / "copy")
+
     server.start()
     trained = train(world.store, world.usecase, world.dataset.uri, progress=False)
-    assert (trained["run"], trained["existing"], trained["model"]) == (run, True, "models:/made-up/2")
+    assert (trained["run"], trained["existing"], trained["model"]) == (journal.folder.name, True, "models:/made-up/2")
     assert fetch_model(trained["model"]).digest == trained["digest"]
-    assert [step for step, _ in history(run, "loss")] == list(range(1, epochs + 1))
     assert kept_journals() == []
+    whole = state(trained["run"])
+    assert whole["status"] == "FINISHED"
+    assert whole["steps"] == list(range(1, epochs + 1))
+    assert whole["params"]["epochs"] == str(epochs)
+    assert whole["datasets"] == [("made-up", world.dataset.digest[:32])]
+    assert {"model/model.onnx", "figures/confusion.png", "model-card.md"} <= whole["files"]
+    assert "validation_iou" in whole["metrics"]
+
+    shutil.copytree(tmp_path / "copy", journal.folder)  # as if it had been killed after sending, before it forgot
+    assert send_kept_runs()["sent"] == [{"run": trained["run"], "status": "FINISHED", "models": [trained["model"]]}]
+    assert state(trained["run"]) == whole
+
+
+def state(run_id: str) -> dict[str, Any]:
+    """Everything that a run has, histories and versions included."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient()
+    run = client.get_run(run_id)
+    loss = client.get_metric_history(run_id, "loss")
+    return {
+        "status": run.info.status,
+        "ended": run.info.end_time,
+        "steps": [point.step for point in loss],
+        "losses": [(point.timestamp, point.value) for point in loss],
+        "metrics": run.data.metrics,
+        "params": run.data.params,
+        "tags": run.data.tags,
+        "datasets": [(used.dataset.name, used.dataset.digest) for used in run.inputs.dataset_inputs],
+        "files": {item.path for folder in ("", "figures", "model") for item in client.list_artifacts(run_id, folder)},
+        "versions": [version.version for version in client.search_model_versions("name='made-up'")],
+    }
+
+
+def test_a_run_whose_process_was_killed_ends_as_killed(world: World) -> None:
+    client = Registry("made-up")._client
+    run = client.create_run(client.get_experiment_by_name("made-up").experiment_id).info
+    journal = Journal(journal_folder() / run.run_id)
+    journal.begin(Kept(run=run.run_id, title="a run", tracking=f"sqlite:///{world.database}", started=run.start_time))
+    journal.append(Figures(values={"loss": 1.0}, timestamp=run.start_time + 9, step=1))
+    with (journal.folder / "records.jsonl").open("ab") as stream:
+        stream.write(b'{"kind": "figures", "val')  # cut off in writing
+    journal.release()
+    assert main(["send-runs"]) == 0
+    assert history(run.run_id, "loss") == [(1, 1.0)]
+    found = client.get_run(run.run_id).info
+    assert (found.status, found.end_time) == ("KILLED", run.start_time + 9)
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("TERRALOOP_TRACKING_JOURNAL", str(tmp_path / "file"))
+    with pytest.raises(TemporaryFailure, match="TERRALOOP_TRACKING_JOURNAL"):
+        Journal(journal_folder() / "run").begin(Kept(run="run", title="", tracking="", started=0))
 
 
 def test_a_run_that_mlflow_forgot_stays_and_does_not_stop_others(world: World) -> None:
-    journal = Journal(Path(kept_folder()) / ("0" * 32))
+    journal = Journal(journal_folder() / ("0" * 32))
     journal.begin(Kept(run="0" * 32, title="gone", tracking=f"sqlite:///{world.database}", started=1))
     journal.append(Figures(values={"loss": 1.0}, timestamp=5, step=1))
     journal.release()
@@ -191,9 +221,3 @@ def test_a_run_that_mlflow_forgot_stays_and_does_not_stop_others(world: World) -
     assert outcome["sent"] == []
     assert [one["run"] for one in outcome["kept"]] == ["0" * 32]
     assert "does not know" in outcome["kept"][0]["reason"]
-
-
-def kept_folder() -> str:
-    from eo_models.journal import journal_folder
-
-    return str(journal_folder())
