@@ -80,6 +80,7 @@ def assert_whole(run_id: str) -> None:
     assert run.info.status == "FINISHED"
     assert history(run_id, "loss") == [(1, 1.0), (2, 0.5)]
     assert run.data.params == {"early": "1", "late": "1"}
+    assert run.inputs is not None
     [used] = run.inputs.dataset_inputs
     assert (used.dataset.name, used.tags[0].value) == ("made-up", "training")
     files = {item.path for folder in ("", "figures") for item in client.list_artifacts(run_id, folder)}
@@ -175,6 +176,7 @@ def state(run_id: str) -> dict[str, Any]:
 
     client = MlflowClient()
     run = client.get_run(run_id)
+    assert run.inputs is not None
     loss = client.get_metric_history(run_id, "loss")
     return {
         "status": run.info.status,
@@ -191,8 +193,10 @@ def state(run_id: str) -> dict[str, Any]:
 
 
 def test_a_run_whose_process_was_killed_ends_as_killed(world: World) -> None:
-    client = Registry("made-up")._client
-    run = client.create_run(client.get_experiment_by_name("made-up").experiment_id).info
+    from mlflow import MlflowClient
+
+    client = MlflowClient()
+    run = client.create_run(client.create_experiment("made-up")).info
     journal = Journal(journal_folder() / run.run_id)
     journal.begin(Kept(run=run.run_id, title="a run", tracking=f"sqlite:///{world.database}", started=run.start_time))
     journal.append(Figures(values={"loss": 1.0}, timestamp=run.start_time + 9, step=1))

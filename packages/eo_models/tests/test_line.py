@@ -265,11 +265,12 @@ def test_version_is_whole_and_mlflow_can_load_it(world: World) -> None:
     assert run.info.status == "FINISHED"
     assert run.data.tags["terraloop.dataset.sha256"] == world.dataset.digest
     assert run.data.params["epochs"] == "6"
+    assert run.inputs is not None
     [used] = run.inputs.dataset_inputs
     assert (used.dataset.name, used.dataset.digest) == ("made-up", world.dataset.digest[:32])
-    assert json.loads(used.dataset.profile)["chips"] == {"train": 12, "validation": 4, "holdout": 8, "test": 4}
+    assert json.loads(used.dataset.profile or "")["chips"] == {"train": 12, "validation": 4, "holdout": 8, "test": 4}
     card = (world.database.parent / f"mlartifacts/{trained['run']}/artifacts/model-card.md").read_text()
-    assert f"| validation iou | {description.metrics['validation_iou']:.3f} |" in card
+    assert f"| validation IoU | {description.metrics['validation_iou']:.3f} |" in card
     assert "all simulated" in card
     version = mlflow.MlflowClient().get_model_version("made-up", str(trained["version"]))
     assert version.description == run.data.tags["mlflow.note.content"] == card

@@ -63,12 +63,13 @@ def test_the_dataset_is_mlflows_own_kind_and_its_source_loads(world: World) -> N
         run.log_dataset("made-up", world.dataset)
     found = mlflow.MlflowClient().get_run(run.id)
     assert found.data.tags["terraloop.dataset.sha256"] == world.dataset.digest
+    assert found.inputs is not None
     [used] = found.inputs.dataset_inputs
-    profile = json.loads(used.dataset.profile)
+    profile = json.loads(used.dataset.profile or "")
     assert (profile["num_rows"], profile["scenes_simulated"]) == (28, 28)
     counted = sum(chip.class_counts[1] for chip in world.dataset.chips("train"))
     assert profile["labelled_pixels"]["train"]["water"] == counted > 0
-    schema = json.loads(used.dataset.schema)["mlflow_tensorspec"]
+    schema = json.loads(used.dataset.schema or "")["mlflow_tensorspec"]
     assert json.loads(schema["features"])[0]["tensor-spec"] == {"dtype": "int16", "shape": [-1, 4, 32, 32]}
     folder = Path(mlflow.data.get_source(used.dataset).load())
     assert json.loads((folder / "manifest.json").read_text())["digest"] == world.dataset.digest

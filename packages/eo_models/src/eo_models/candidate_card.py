@@ -38,7 +38,7 @@ def candidate_card(description: ModelDescription, digest: str, usecase: UseCase,
         Heading("Figures"),
         Table(
             ("", "value"),
-            tuple((name.replace("_", " "), figure(value)) for name, value in description.metrics.items()),
+            tuple((_words(name), figure(value)) for name, value in description.metrics.items()),
             f"Of {target}, pooled over scored pixels. Choices are made on validation, so its figures flatter",
         ),
         Heading("Limits"),
@@ -74,7 +74,7 @@ def _limits(description: ModelDescription, usecase: UseCase, manifest: Manifest)
     found = []
     if all(scene.simulated for scene in manifest.scenes):
         found.append("Trained on simulated scenes: nothing here says how good it is on real ones.")
-    undefined = [name.replace("_", " ") for name, value in description.metrics.items() if value is None]
+    undefined = [_words(name) for name, value in description.metrics.items() if value is None]
     if undefined:
         found.append(f"Undefined, since neither labels nor predictions hold the class: {', '.join(undefined)}.")
     found.append(
@@ -82,3 +82,9 @@ def _limits(description: ModelDescription, usecase: UseCase, manifest: Manifest)
         "processing level needs an evaluation of its own."
     )
     return found
+
+
+def _words(name: str) -> str:
+    """`validation_iou_ndwi` as people write it."""
+    written = {"iou": "IoU", "f1": "F1", "ndwi": "of NDWI", "mndwi": "of MNDWI"}
+    return " ".join(written.get(word, word) for word in name.split("_"))

@@ -60,7 +60,7 @@ def curve_chart(
             axis.plot([point.recall], [point.precision], "o", color=COLOURS[role], ms=8, mec="white")
     _empty(axis, not axis.lines)
     axis.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
-    axis.set_title("precision over recall; dots: as served", loc="left")
+    axis.set_title("precision over recall; dot: as served", loc="left")
     axis.grid(color="#e6ebf0")
     if axis.lines:
         axis.legend(loc="lower left", frameon=False)
@@ -73,7 +73,8 @@ def reliability_chart(calibration: Calibration, target: str, title: str = "") ->
     axis, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
     known = [b for b in calibration.bins if b.predicted is not None and b.observed is not None]
     axis.plot([0, 1], [0, 1], "--", color="#b3bdc8", lw=1.2)
-    axis.plot([b.predicted for b in known], [b.observed for b in known], "o-", color=COLOURS["candidate"], lw=2)
+    axis.plot([b.predicted for b in known], [b.observed for b in known], "o-", color=COLOURS["candidate"], lw=2,
+              clip_on=False, zorder=3)  # fmt: skip
     error = calibration.expected_error
     axis.set_title(
         "calibration error " + ("undefined" if error is None else f"{error:.3f}") + "; dashed: perfect", loc="left"
@@ -85,7 +86,7 @@ def reliability_chart(calibration: Calibration, target: str, title: str = "") ->
               color="#c6d6ea")  # fmt: skip
     below.set(xlim=(0, 1), xlabel=f"predicted probability of {target}", ylabel="pixels")
     if known:
-        below.set_yscale("log")
+        below.set(yscale="log", ylabel="pixels, log")
         below.minorticks_off()
     return _png(figure)
 
@@ -106,7 +107,7 @@ def confusion_chart(pooled: Pooled, target: str, title: str) -> bytes:
     axis.set_xticks([0, 1], labels)
     axis.set_yticks([0, 1], labels, rotation=90, va="center")
     axis.set(xlabel="predicted", ylabel="label")
-    axis.set_title("pixels, and share of the label's", loc="left")
+    axis.set_title("pixels, and their share of the row", loc="left")
     axis.tick_params(length=0)
     return _png(figure)
 
@@ -155,7 +156,7 @@ def _figure(width: float, height: float, title: str = "") -> Figure:
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     if title:
-        figure.suptitle(title, fontsize=10, color=INK)
+        figure.suptitle(title, x=0.02, ha="left", fontsize=10.5, fontweight="bold", color=INK)
     return figure
 
 
@@ -164,7 +165,7 @@ def _png(figure: Figure) -> bytes:
         axis.set_axisbelow(True)
         axis.tick_params(labelsize=8, colors=_SOFT)
         axis.title.set_fontsize(9)
-        axis._left_title.set_fontsize(10)  # type: ignore[attr-defined]
+        axis._left_title.set(fontsize=9.5, color=INK)  # type: ignore[attr-defined]
         for label in (axis.xaxis.label, axis.yaxis.label):
             label.set(fontsize=9, color=_SOFT)
         for side in ("top", "right"):
