@@ -65,6 +65,7 @@ def _parser() -> StepParser:
     tool.add_argument(
         "--usecase", metavar="NAME", help="whose `gate.metric` ranks; the one of the experiment's name unless told"
     )
+    _add_tool(steps, "send-runs", "send the runs that were kept while MLflow did not answer", _send_runs, store=False)
     return parser
 
 
@@ -140,6 +141,12 @@ def _select_best(arguments: argparse.Namespace) -> dict[str, Any]:
     from eo_models.selection import select_best
 
     return select_best(UseCase.load(arguments.usecase or arguments.experiment), arguments.experiment)
+
+
+def _send_runs(arguments: argparse.Namespace) -> dict[str, Any]:
+    from eo_models.kept_runs import send_kept_runs
+
+    return send_kept_runs()
 
 
 def _baseline(arguments: argparse.Namespace) -> dict[str, Any]:

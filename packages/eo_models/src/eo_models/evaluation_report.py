@@ -62,13 +62,16 @@ def _pictures(record: Evaluation, usecase: UseCase, samples: Sequence[Sample]) -
         if digest not in _before(parties, role)
     }
     pooled = record.splits["test"].pooled
+    simulated = ", simulated scenes" if record.simulated else ""
     return {
         "samples.png": sample_figure(samples, usecase.data, ""),
         "intervals.png": intervals_chart(judged, names),
-        "precision-recall.png": curve_chart(record.curves, distinct, pooled),
-        "reliability.png": reliability_chart(record.calibration),
-        "confusion.png": confusion_chart(pooled["candidate"], record.target, "candidate"),
-        "confusion-champion.png": confusion_chart(pooled["champion"], record.target, "champion"),
+        "precision-recall.png": curve_chart(record.curves, distinct, pooled, f"test split{simulated}"),
+        "reliability.png": reliability_chart(record.calibration, record.target, f"candidate, test split{simulated}"),
+        "confusion.png": confusion_chart(pooled["candidate"], record.target, f"candidate, test split{simulated}"),
+        "confusion-champion.png": confusion_chart(
+            pooled["champion"], record.target, f"champion, test split{simulated}"
+        ),
         "scenes.png": scenes_chart(judged, distinct),
     }
 

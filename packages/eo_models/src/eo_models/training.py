@@ -14,6 +14,7 @@ import numpy as np
 from eo_data.dataset import Dataset, model_input
 from eo_data.store import Store
 from eo_data.usecase import UseCase
+from eo_models.candidate_card import candidate_card
 from eo_models.checkpoints import Checkpoints, default_folder
 from eo_models.code_identity import code_identity
 from eo_models.configuration import TrainSection, gate_section, train_section
@@ -21,12 +22,15 @@ from eo_models.distribution import ALONE, Processes
 from eo_models.export import check_export, export_network
 from eo_models.index_version import bootstrap, register_index
 from eo_models.inputs import band_pairs, require_same_data
+from eo_models.kept_runs import send_kept_runs
 from eo_models.learnable import require_intact, require_learnable
 from eo_models.members import fit_members
 from eo_models.registry import CODE_TAG, KIND_TAG, TRAIN_TAG, Registry, Version
 from eo_models.spectral_index import indices
+from eo_models.system_figures import system_figures
 from eo_models.tracking import DATASET_TAG
-from eo_models.versions import Artifact, describe, rounded, score_split, validation_figure
+from eo_models.validation_figures import validation_figures
+from eo_models.versions import Artifact, describe, rounded, score_split
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +72,8 @@ def train(
 ) -> dict[str, Any]:
     """Train and register, unless the same training was registered before.
 
-    The same is: dataset digest, `train` section and code (`eo_models.code_identity`).
+    The same is: dataset digest, `train` section and code (`eo_models.code_identity`). Runs that were kept while MLflow
+    did not answer are sent first.
 
     Args:
         store: Where the dataset lies, and the ledger.
@@ -84,7 +89,7 @@ def train(
     Raises:
         UsageError: If the configuration is impossible, the dataset is of another one, or the training diverges.
         DataRefused: If there is no such dataset, or nothing can be learned from it.
-        TemporaryFailure: If store or registry do not answer.
+        TemporaryFailure: If store or registry do not answer; a training that was done is kept, and sent by the next.
     """
     task = checked_task(store, usecase, uri, checkpoints=checkpoints, resume=resume)
     return lead(task, store, ALONE, progress=progress)
@@ -137,6 +142,7 @@ def lead(
     tags = {KIND_TAG: "network", **task.identity}
     require_intact(dataset)
     registry = Registry(usecase.name)
+    send_kept_runs(wanted=tags)  # this very training may be one that MLflow could not be told of
     index = register_index(registry, usecase, dataset, tags[CODE_TAG])
     bootstrap(registry, store, index)
     version = registry.find(tags)
@@ -169,26 +175,29 @@ def _train(
     """Fit, export, check, describe, and register last of all."""
     usecase, dataset, section = task.usecase, task.dataset, task.section
     with registry.run(f"{section.network} {dataset.digest[:8]}", {**tags, "terraloop.usecase": usecase.name}) as run:
-        run.log_dataset(usecase.name, dataset.digest, dataset.uri)
+        run.log_dataset(usecase.name, dataset)
         run.log_parameters(flat(section.model_dump(mode="json")))
         started = time.monotonic()
-        artifact = train_network(
-            usecase,
-            dataset,
-            section,
-            task.pairs,
-            run.log_metrics,
-            progress=progress,
-            processes=processes,
-            checkpoints=task.checkpoints,
-        )
+        with system_figures(run):
+            artifact = train_network(
+                usecase,
+                dataset,
+                section,
+                task.pairs,
+                run.log_metrics,
+                progress=progress,
+                processes=processes,
+                checkpoints=task.checkpoints,
+            )
         run.log_parameters(
             {f"used.{name}": artifact.description.parameters[name] for name in ("precision", "processes")}
         )
         run.log_metrics({**artifact.description.metrics, "seconds": time.monotonic() - started})
-        picture = validation_figure(artifact.model(), dataset, usecase.data, f"{section.network}, validation")
-        run.log_files({"validation.png": picture}, "figures")
-        version = registry.register(run, artifact.graph, artifact.description, tags)
+        pictures, figures = validation_figures(artifact.model(), dataset, usecase, section.network)
+        run.log_metrics(figures)
+        run.log_files(pictures, "figures")
+        card = candidate_card(artifact.description, artifact.digest, usecase, dataset.manifest)
+        version = registry.register(run, artifact.graph, artifact.description, tags, card=card)
     log.info("train: registered %s, %s", version.uri, artifact.description.metrics)
     return version
 
