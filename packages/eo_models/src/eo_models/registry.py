@@ -83,10 +83,18 @@ class Registry:
             self._experiment = experiment(self._client, name)
 
     @contextmanager
-    def run(self, title: str, tags: Mapping[str, str]) -> Iterator[Run]:
-        """A run of the experiment, ended as finished, failed or killed."""
+    def run(self, title: str, tags: Mapping[str, str], parent: Run | None = None) -> Iterator[Run]:
+        """A run of the experiment, ended as finished, failed or killed.
+
+        Args:
+            title: Its name.
+            tags: Its tags.
+            parent: The run that it is a part of: MLflow shows it nested below that one.
+        """
+        known = {"mlflow.source.name": "eo-models", "mlflow.source.git.commit": git_commit() or "", **tags}
+        if parent is not None:
+            known["mlflow.parentRunId"] = parent.id
         with answering():
-            known = {"mlflow.source.name": "eo-models", "mlflow.source.git.commit": git_commit() or "", **tags}
             info = self._client.create_run(self._experiment, tags=known, run_name=title).info
         run = Run(self._client, info.run_id, str(info.artifact_uri))
         try:
