@@ -61,12 +61,17 @@ def select_best(usecase: UseCase, experiment: str) -> dict[str, Any]:
             where=f"experiment '{experiment}'",
             fix="Train first, or name a metric that runs log in gate.metric",
         )
-    lower = metric.endswith(("loss", "error"))
+    lower = lower_is_better(metric)
     ranking.sort(key=lambda one: (one["value"] if lower else -one["value"], one["run"]))
     for place, one in enumerate(ranking[:5], start=1):
         log.info("select-best: %d. %s %s = %.4f (%s)", place, one["run"], metric, one["value"], one["model"])
     best = ranking[0]
     return {"experiment": experiment, "metric": metric, **best, "ranking": ranking}
+
+
+def lower_is_better(metric: str) -> bool:
+    """Whether a metric is one of those that are better the lower they are, by its name."""
+    return metric.endswith(("loss", "error"))
 
 
 def _registered(version: Version, metric: str) -> float | None:
