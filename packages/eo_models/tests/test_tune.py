@@ -20,8 +20,9 @@ from eo_data.errors import TemporaryFailure, UsageError
 from eo_data.usecase import UseCase
 from eo_models import studies
 from eo_models.cli import main
-from eo_models.configuration import TrainSection
+from eo_models.configuration import TrainSection, train_section
 from eo_models.registry import Registry
+from eo_models.search_space import present, tune_section
 from eo_models.selection import select_best
 from eo_models.training import train
 from eo_models.tune import tune
@@ -325,6 +326,14 @@ def test_without_optuna_the_extra_is_named(tunable: Make, monkeypatch: pytest.Mo
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(UsageError, match=r"Install eo-models\[tuning\]"):
         tune(world.store, world.usecase, world.dataset.uri)
+
+
+def test_the_shipped_space_holds_the_shipped_section() -> None:
+    water = UseCase.load(str(Path(__file__).parents[3] / "usecases" / "water"))
+    now = present(tune_section(water), train_section(water))
+    assert now is not None
+    assert set(now) == {"learning_rate", "channels", "class_balance", "augmentation.paste"}
+    assert now["channels"] == 8
 
 
 def test_where_the_study_is_kept(world: World, monkeypatch: pytest.MonkeyPatch, unused_port: int) -> None:

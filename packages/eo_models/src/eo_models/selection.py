@@ -22,7 +22,8 @@ def select_best(usecase: UseCase, experiment: str) -> dict[str, Any]:
     """Rank finished runs by `gate.metric`.
 
     A run that registered a version is ranked by that version's `model.json`: what the tracking store shows is
-    the last epoch's figure, and the version is of the best epoch, as exported.
+    the last epoch's figure, and the version is of the best epoch, as exported. A metric that no `model.json` holds,
+    such as `validation_loss`, is the run's own.
 
     Args:
         usecase: Its `gate.metric` is the metric.
@@ -45,7 +46,8 @@ def select_best(usecase: UseCase, experiment: str) -> dict[str, Any]:
     ranking = []
     for run in runs:
         version = versions.get(run.info.run_id)
-        value = _registered(version, metric) if version else run.data.metrics.get(metric)
+        figures = {**run.data.metrics, **(_registered(version) if version else {})}
+        value = figures.get(metric)
         if value is not None and math.isfinite(value):
             ranking.append(
                 {
@@ -74,7 +76,7 @@ def lower_is_better(metric: str) -> bool:
     return metric.endswith(("loss", "error"))
 
 
-def _registered(version: Version, metric: str) -> float | None:
-    """A figure of a version's `model.json`."""
+def _registered(version: Version) -> dict[str, float | None]:
+    """The figures of a version's `model.json`; None is undefined."""
     _, _, [text] = read_version(version.name, version.number, (DESCRIPTION_FILE,))
-    return ModelDescription.from_bytes(text).metrics.get(metric)
+    return ModelDescription.from_bytes(text).metrics

@@ -35,7 +35,7 @@ from eo_models.studies import (
     storage_url,
     tally,
 )
-from eo_models.tracking import Run, answering, connect
+from eo_models.tracking import DATASET_TAG, Run, answering, connect
 from eo_models.trials import CHOSEN, RUN, Failed, Objective, end_run
 
 if TYPE_CHECKING:
@@ -160,9 +160,13 @@ def _parent_run(registry: Registry, study: Study, usecase: UseCase, dataset: Dat
     """The run above the trials: made with the study, opened again where the study goes on."""
     known = study.user_attrs.get(RUN)
     if known is None:
-        tags = {KIND_TAG: "study", "terraloop.usecase": usecase.name, "terraloop.study": study.study_name}
+        tags = {
+            KIND_TAG: "study",
+            DATASET_TAG: dataset.digest,
+            "terraloop.usecase": usecase.name,
+            "terraloop.study": study.study_name,
+        }
         with registry.run(f"tune {study.study_name}", tags) as run:
-            run.log_dataset(usecase.name, dataset.digest, dataset.uri)
             study.set_user_attr(RUN, run.id)
         known = run.id
     run = registry.reopen(known)
