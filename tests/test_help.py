@@ -17,6 +17,7 @@ HEAVY = {
     "mlflow",
     "matplotlib",
     "mlserver",
+    "optuna",
     "pandas",
     "onnxruntime",
     "rasterio",
@@ -36,7 +37,7 @@ print(json.dumps({"code": code or 0, "modules": sorted({name.partition(".")[0] f
 """
 COMMANDS = {"eo-data": "eo_data.cli:main", "eo-models": "eo_models.cli:main", "eo-serving": "eo_serving.cli:main"}
 CALLS = [(command, "--help") for command in COMMANDS] + [(step.command, step.verb, "--help") for step in STEPS]
-CALLS += [("eo-serving", "serve", "--help"), ("eo-models", "baseline", "--help")]
+CALLS += [("eo-serving", "serve", "--help"), ("eo-models", "baseline", "--help"), ("eo-models", "tune", "--help")]
 
 
 @pytest.mark.parametrize("call", CALLS, ids=" ".join)

@@ -55,6 +55,14 @@ def _parser() -> StepParser:
         default=os.environ.get("TERRALOOP_STORE"),
         help="store whose champion is scored as well (TERRALOOP_STORE)",
     )
+    step = add_step(steps, "tune", "search the space of the `tune` section by validation; registers nothing", _tune)
+    step.add_argument("--dataset", required=True, metavar="URI", help="what `eo-data chip` made")
+    step.add_argument("--trials", type=int, metavar="N", help="how many in all; else what the section says")
+    step.add_argument("--timeout", type=float, metavar="SECONDS", help="after which no further trial begins")
+    step.add_argument("--study", metavar="NAME", help="made of dataset, space and metric unless told; goes on by name")
+    step.add_argument(
+        "--storage", metavar="URL", help="database of the study; else tuning.db beside the tracking database or store"
+    )
     tool = _add_tool(steps, "export", "write a version with its evidence into a folder", _export)
     tool.add_argument("--model", required=True, metavar="URI", help="models:/NAME/VERSION or models:/NAME@champion")
     tool.add_argument("--out", required=True, metavar="FOLDER", help="a new folder")
@@ -147,6 +155,22 @@ def _send_runs(arguments: argparse.Namespace) -> dict[str, Any]:
     from eo_models.kept_runs import send_kept_runs
 
     return send_kept_runs()
+
+
+def _tune(arguments: argparse.Namespace) -> dict[str, Any]:
+    from eo_data.store import Store
+    from eo_data.usecase import UseCase
+    from eo_models.tune import tune
+
+    return tune(
+        Store(arguments.store),
+        UseCase.load(arguments.usecase),
+        arguments.dataset,
+        trials=arguments.trials,
+        timeout=arguments.timeout,
+        name=arguments.study,
+        storage=arguments.storage,
+    )
 
 
 def _baseline(arguments: argparse.Namespace) -> dict[str, Any]:

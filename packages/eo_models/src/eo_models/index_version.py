@@ -6,7 +6,7 @@ import logging
 
 from eo_data.dataset import Dataset
 from eo_data.errors import TemporaryFailure
-from eo_data.model.files import GRAPH_TAG
+from eo_data.model.files import GRAPH_TAG, fetch_model
 from eo_data.model.ledger import Ledger
 from eo_data.store import Store
 from eo_data.usecase import UseCase
@@ -96,6 +96,7 @@ def bootstrap(registry: Registry, store: Store, index: Version) -> None:
     ledger = Ledger(store, index.name)
     if ledger.champion() is not None:
         return
+    fetch_model(index.uri)  # what arrived in the registry, both digests, before anyone is told to serve it
     try:
         ledger.append(
             after=0,
