@@ -21,6 +21,7 @@ HEAVY = {
     "onnxruntime",
     "rasterio",
     "xarray",
+    "transformers",
 }
 PROBE = """
 import contextlib, importlib, json, sys

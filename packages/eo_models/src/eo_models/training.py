@@ -18,6 +18,7 @@ from eo_models.export import check_export, export_network
 from eo_models.index_version import bootstrap, register_index
 from eo_models.inputs import band_pairs, require_same_data
 from eo_models.members import fit_members
+from eo_models.networks import require_extra
 from eo_models.registry import CODE_TAG, KIND_TAG, TRAIN_TAG, Registry, Version
 from eo_models.spectral_index import indices
 from eo_models.tracking import DATASET_TAG
@@ -51,6 +52,7 @@ def train(store: Store, usecase: UseCase, uri: str, *, progress: bool = True) ->
         TemporaryFailure: If store or registry do not answer.
     """
     section = train_section(usecase)
+    require_extra(section)
     gate_section(usecase)  # a gate that cannot judge is found before the minutes of training, not after
     pairs = band_pairs(usecase.data, section.indices, "train.indices")
     indices(usecase.data)
