@@ -22,6 +22,7 @@ HEAVY = {
     "onnxruntime",
     "rasterio",
     "xarray",
+    "transformers",
 }
 PROBE = """
 import contextlib, importlib, json, sys

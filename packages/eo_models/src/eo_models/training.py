@@ -25,6 +25,7 @@ from eo_models.inputs import band_pairs, require_same_data
 from eo_models.kept_runs import send_kept_runs
 from eo_models.learnable import require_intact, require_learnable
 from eo_models.members import fit_members
+from eo_models.networks import require_extra
 from eo_models.registry import CODE_TAG, KIND_TAG, TRAIN_TAG, Registry, Version
 from eo_models.spectral_index import indices
 from eo_models.system_figures import system_figures
@@ -112,6 +113,7 @@ def checked_task(
         DataRefused: If there is no such dataset, or nothing can be learned from it.
     """
     section = train_section(usecase)
+    require_extra(section)
     gate_section(usecase)  # a gate that cannot judge is found before the minutes of training, not after
     pairs = band_pairs(usecase.data, section.indices, "train.indices")
     indices(usecase.data)
