@@ -21,7 +21,8 @@ from eo_models.members import fit_members
 from eo_models.registry import CODE_TAG, KIND_TAG, TRAIN_TAG, Registry
 from eo_models.search_space import TuneSection, suggest, with_values
 from eo_models.studies import REASON
-from eo_models.tracking import DATASET_TAG, Run, answering, connect
+from eo_models.tracked_run import Run
+from eo_models.tracking import DATASET_TAG, answering, connect
 from eo_models.training import flat
 
 if TYPE_CHECKING:

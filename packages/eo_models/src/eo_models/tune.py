@@ -35,7 +35,8 @@ from eo_models.studies import (
     storage_url,
     tally,
 )
-from eo_models.tracking import DATASET_TAG, Run, answering, connect
+from eo_models.tracked_run import Run
+from eo_models.tracking import DATASET_TAG, answering, connect
 from eo_models.trials import CHOSEN, RUN, Failed, Objective, end_run
 
 if TYPE_CHECKING:
