@@ -16,8 +16,8 @@ from typing import Final
 
 from eo_data.errors import UsageError
 
-PATIENCE: Final = timedelta(minutes=10)
-"""How long a process waits for the others before it gives them up."""
+PATIENCE: Final = timedelta(minutes=30)
+"""How long a process waits for the others, such as for the chief to look through the chips; the dead show at once."""
 
 
 @dataclass(frozen=True)
