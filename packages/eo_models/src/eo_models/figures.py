@@ -105,7 +105,7 @@ def _legend(data: DataSection) -> list[Patch]:
     return [
         *(Patch(facecolor=one.color, edgecolor="#8a8a8a", label=one.name) for one in data.classes),
         *(Patch(facecolor=[part / 255 for part in _COLOURS[kind]], label=label) for label, kind in errors.items()),
-        Patch(facecolor=[_REST / 255] * 3, edgecolor="#8a8a8a", label=f"neither {target}"),
+        Patch(facecolor=[_REST / 255] * 3, edgecolor="#8a8a8a", label="neither"),
         Patch(facecolor="white", edgecolor="#8a8a8a", label="no data or not scored"),
     ]
 
