@@ -104,10 +104,14 @@ def _legend(data: DataSection) -> list[Patch]:
     errors = {f"{target} found": "right", "missed": "missed", "false": "false"}
     return [
         *(Patch(facecolor=one.color, edgecolor="#8a8a8a", label=one.name) for one in data.classes),
-        *(Patch(facecolor=[part / 255 for part in _COLOURS[kind]], label=label) for label, kind in errors.items()),
-        Patch(facecolor=[_REST / 255] * 3, edgecolor="#8a8a8a", label="neither"),
+        *(Patch(facecolor=_hexadecimal(_COLOURS[kind]), label=label) for label, kind in errors.items()),
+        Patch(facecolor=_hexadecimal((_REST,) * 3), edgecolor="#8a8a8a", label="neither"),
         Patch(facecolor="white", edgecolor="#8a8a8a", label="no data or not scored"),
     ]
+
+
+def _hexadecimal(colour: tuple[int, ...]) -> str:
+    return "#" + "".join(f"{part:02x}" for part in colour)
 
 
 def _paint(classes: NDArray[np.uint8], data: DataSection) -> NDArray[np.uint8]:
