@@ -106,7 +106,7 @@ def test_back_before_the_end(
         run.log_parameters({"early": 1})
         run.log_files({"early.txt": b"early"}, "figures")
         away.kill()
-        before = time.time() * 1000
+        before = int(time.time() * 1000)
         run.log_metrics({"loss": 0.5}, 2)
         after = time.time() * 1000
         [journal] = kept_journals()

@@ -279,6 +279,7 @@ def test_version_is_whole_and_mlflow_can_load_it(world: World) -> None:
     artifacts = {item.path for item in mlflow.MlflowClient().list_artifacts(trained["run"], "figures")}
     assert artifacts == {f"figures/{name}.png" for name in ("samples", "precision-recall", "reliability", "confusion")}
     assert 0 <= run.data.metrics["validation_average_precision"] <= 1
+    assert run.data.metrics["validation_iou"] == description.metrics["validation_iou"]  # not the last epoch's
     assert str(run.info.artifact_uri).startswith((world.database.parent / "mlartifacts").as_uri())
 
 

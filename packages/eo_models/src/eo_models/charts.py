@@ -133,6 +133,7 @@ def scenes_chart(splits: Mapping[str, SplitScores], names: Mapping[str, str]) ->
         panel.grid(axis="y", color="#e6ebf0")
         panel.margins(x=0.01)
         _empty(panel, not known)
+    panels[-1].set_xlabel(f"scenes, by the IoU of {names[next(iter(names))]}")
     panels[0].legend(loc="upper right", frameon=True, edgecolor="none", ncols=len(names))
     return _png(figure)
 

@@ -160,9 +160,9 @@ def _headlines(record: Evaluation) -> Numbers:
             headline("holdout IoU, judged", "holdout"),
             headline("test IoU, only shown", "test"),
             Headline(
-                "minus champion",
+                "minus champion, holdout",
                 signed(opponent.difference),
-                f"95 %: [{signed(opponent.low)}, {signed(opponent.high)}]",
+                f"95 %: [{signed(opponent.low)},\u00a0{signed(opponent.high)}]",  # an interval stays on one line
             ),
             Headline("calibration error, test", figure(record.calibration.expected_error), "perfect is 0"),
             Headline(

@@ -106,8 +106,14 @@ def _legend(data: DataSection) -> list[Patch]:
         *(Patch(facecolor=one.color, edgecolor="#8a8a8a", label=one.name) for one in data.classes),
         *(Patch(facecolor=_hex(*_COLOURS[kind]), label=label) for label, kind in errors.items()),
         Patch(facecolor=_hex(_REST, _REST, _REST), edgecolor="#8a8a8a", label=f"neither {target}"),
+        *(Patch(facecolor=_hexadecimal(_COLOURS[kind]), label=label) for label, kind in errors.items()),
+        Patch(facecolor=_hexadecimal((_REST,) * 3), edgecolor="#8a8a8a", label="neither"),
         Patch(facecolor="white", edgecolor="#8a8a8a", label="no data or not scored"),
     ]
+
+
+def _hexadecimal(colour: tuple[int, ...]) -> str:
+    return "#" + "".join(f"{part:02x}" for part in colour)
 
 
 def _paint(classes: NDArray[np.uint8], data: DataSection) -> NDArray[np.uint8]:

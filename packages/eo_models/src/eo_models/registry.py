@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from eo_data.digests import sha256
-from eo_data.errors import TerraloopError
+from eo_data.errors import TemporaryFailure, TerraloopError
 from eo_data.model.description import ModelDescription
 from eo_data.model.files import DESCRIPTION_FILE, DESCRIPTION_TAG, GRAPH_FILE, GRAPH_TAG
 from eo_models.candidate_card import CARD_FILE, shortened
 from eo_models.run_records import NewVersion
 from eo_models.run_tags import run_tags
 from eo_models.tracked_run import Run, RunKept
-from eo_models.tracking import answering, connect, experiment
+from eo_models.tracking import answering, connect, experiment, public_uri, tracking_uri
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
@@ -108,8 +108,15 @@ class Registry:
         try:
             yield run
         except RunKept as kept:
-            run.end("FINISHED" if kept.run == run.id else "FAILED")
-            raise
+            own = kept.run == run.id
+            run.end("FINISHED" if own else "FAILED")  # raises again, unless MLflow is back
+            if not own:
+                raise
+            raise TemporaryFailure(
+                f"MLflow was away for a moment; run {run.id} was kept, and has been sent since",
+                where=public_uri(tracking_uri()),
+                fix="Run the step again: it finds what is registered",
+            ) from kept
         except BaseException as error:
             log.warning("run %s ends: %s", run.id, type(error).__name__)
             self._end(run, "FAILED" if isinstance(error, Exception) else "KILLED")

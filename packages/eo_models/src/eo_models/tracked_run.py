@@ -74,6 +74,7 @@ class Run:
             started=int(info.start_time),
         )
         self._keeps = keeps
+        self._last_step: int | None = None
         self._journal: Journal | None = None
         self._reason = ""
         self._next_try = 0.0
@@ -83,8 +84,17 @@ class Run:
         """Record parameters."""
         self._log(Parameters(values={key: str(value) for key, value in values.items()}))
 
-    def log_metrics(self, values: Mapping[str, float | None], step: int = 0) -> None:
-        """Record figures as known now; undefined ones (None or NaN) are left out."""
+    def log_metrics(self, values: Mapping[str, float | None], step: int | None = None) -> None:
+        """Record figures as known now; undefined ones (None or NaN) are left out.
+
+        Args:
+            values: By name.
+            step: The epoch. None is after all that were logged: MLflow shows the value of the last step.
+        """
+        if step is None:
+            step = 0 if self._last_step is None else self._last_step + 1
+        else:
+            self._last_step = max(step, self._last_step or 0)
         known = {key: float(value) for key, value in values.items() if value is not None and value == value}
         self._log(Figures(values=known, timestamp=_now(), step=step))
 
