@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -235,7 +236,7 @@ def test_killed_it_goes_on_and_only_the_running_trial_is_lost(
     assert MlflowClient().get_run(said["run"]).info.status == "FINISHED"
 
 
-def test_right_after_a_kill_the_lost_trial_still_counts_as_running(tunable: Make) -> None:
+def test_right_after_a_kill_the_lost_trial_still_counts_as_running(tunable: Make, empty_database: Path) -> None:
     world = tunable(train={"epochs": 1}, pruning=None)
     url = studies.storage_url(world.store, None)
     tune(world.store, world.usecase, world.dataset.uri, trials=1)
@@ -244,6 +245,12 @@ def test_right_after_a_kill_the_lost_trial_still_counts_as_running(tunable: Make
     optuna.load_study(study_name=None, storage=url).ask()
     said = tune(world.store, world.usecase, world.dataset.uri, trials=2)
     assert said["trials"] == {"complete": 2, "pruned": 0, "failed": 0, "lost": 0, "running": 1}
+
+    shutil.copy(empty_database, world.database)  # the tracking store is set up anew, the study is still there
+    again = tune(world.store, world.usecase, world.dataset.uri, trials=3)
+    assert again["trials"]["complete"] == 3
+    assert again["run"] != said["run"]
+    assert set(runs(world, again["run"])) == {"trial 3"}
 
 
 def test_no_further_trial_begins_when_the_time_is_up(tunable: Make) -> None:

@@ -84,7 +84,7 @@ class Objective:
         except Pruned as pruned:
             self._say(trial, f"given up after {pruned}")
             raise TrialPruned(str(pruned)) from pruned
-        except (Failed, UsageError, FloatingPointError) as error:
+        except (Failed, FloatingPointError) as error:
             trial.set_user_attr(REASON, str(error))
             self._say(trial, f"failed: {error}")
             raise Failed(str(error)) from error
@@ -94,8 +94,11 @@ class Objective:
     def _train(self, trial: Trial, chosen: Mapping[str, Any]) -> float:
         """Train as `train` does, in a run of its own below the study's."""
         usecase = self.usecase.with_section("train", with_values(self.usecase.values("train"), chosen))
-        section = train_section(usecase)  # what cannot be is found here, before anything is read
-        pairs = band_pairs(usecase.data, section.indices, "train.indices")
+        try:  # what cannot be is found here, before anything is read
+            section = train_section(usecase)
+            pairs = band_pairs(usecase.data, section.indices, "train.indices")
+        except UsageError as error:
+            raise Failed(error.what) from error
         tags = {
             KIND_TAG: "trial",
             DATASET_TAG: self.dataset.digest,
@@ -173,3 +176,16 @@ def end_run(run_id: str, status: str) -> None:
     """Record how a run ended: `FINISHED`, `FAILED` or `KILLED`."""
     with answering():
         connect().set_terminated(run_id, status)
+
+
+def run_exists(run_id: str) -> bool:
+    """Whether the tracking store has a run: a study outlives one that was set up anew."""
+    from mlflow.exceptions import MlflowException
+
+    with answering():
+        try:
+            return bool(connect().get_run(run_id).info.lifecycle_stage == "active")
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return False
+            raise

@@ -38,6 +38,8 @@ from eo_models.studies import (
 from eo_models.tracked_run import Run
 from eo_models.tracking import DATASET_TAG, answering, connect
 from eo_models.trials import CHOSEN, RUN, Failed, Objective, end_run
+from eo_models.tracking import DATASET_TAG, Run, answering, connect
+from eo_models.trials import CHOSEN, RUN, Failed, Objective, end_run, run_exists
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -160,7 +162,7 @@ def _best(study: Study, usecase: UseCase) -> dict[str, Any]:
 def _parent_run(registry: Registry, study: Study, usecase: UseCase, dataset: Dataset) -> Iterator[Run]:
     """The run above the trials: made with the study, opened again where the study goes on."""
     known = study.user_attrs.get(RUN)
-    if known is None:
+    if known is None or not run_exists(known):
         tags = {
             KIND_TAG: "study",
             DATASET_TAG: dataset.digest,
@@ -184,8 +186,9 @@ def _parent_run(registry: Registry, study: Study, usecase: UseCase, dataset: Dat
 def _end_lost(trial: FrozenTrial) -> None:
     """End the run of a trial whose process is gone."""
     log.warning("tune: trial %d was lost with its process", trial.number)
-    if RUN in trial.user_attrs:
-        end_run(trial.user_attrs[RUN], "KILLED")
+    run = trial.user_attrs.get(RUN)
+    if run is not None and run_exists(run):
+        end_run(run, "KILLED")
 
 
 def _require_positive(flag: str, value: float | None) -> None:
