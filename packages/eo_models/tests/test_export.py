@@ -35,10 +35,6 @@ from eo_models.unet import Reflectance
 
 ROOT = Path(__file__).parents[3]
 SIDE = 128
-BANDS = {
-    "water": ("B02", "B03", "B04", "B08", "B11", "B12"),
-    "water-hls": ("blue", "green", "red", "nir", "swir1", "swir2"),
-}
 NAMES = (*NETWORKS, "members")
 Chips = NDArray[np.float32]
 
@@ -55,10 +51,10 @@ def section(name: str) -> TrainSection:
 
 
 def build(name: str, mean: list[float], std: list[float]) -> nn.Module:
-    """A network of the table, or two averaged; fresh weights of a fixed seed."""
+    """A network of the table, or two of them averaged; fresh weights of a fixed seed."""
     torch.manual_seed(0)
     reflectance = Reflectance(mean, std, [(1, 3)])
-    names = ("U-Net", "pixels") if name == "members" else (name,)
+    names = ("pixels", "pixels") if name == "members" else (name,)
     networks = [build_network(reflectance, 2, section(one)) for one in names]
     return Members(networks) if name == "members" else networks[0]
 
@@ -73,8 +69,10 @@ class Real:
 
 
 def crops(image: Path, label: Path, usecase: UseCase) -> Iterator[tuple[Chips, NDArray[np.int64]]]:
-    with open_image(str(image), usecase.data, where=image.name, bands=BANDS[usecase.name]) as raster:
+    bands = tuple(band.name for band in usecase.data.bands) if usecase.name == "water" else None
+    with open_image(str(image), usecase.data, where=image.name, bands=bands) as raster:
         pixels, valid = raster.read_all()
+    pixels = pixels[-6:]  # blue, green, red, nir, swir1, swir2 of both; HLS has coastal before them
     truth = np.where(valid, read_label(str(label), usecase.data, label.name), IGNORE).astype(np.int64)
     for top in range(0, truth.shape[0] - SIDE + 1, SIDE):
         for left in range(0, truth.shape[1] - SIDE + 1, SIDE):
@@ -102,7 +100,7 @@ def real() -> Real:
 
 @pytest.fixture(scope="module")
 def learned(real: Real) -> dict[str, nn.Module]:
-    """Every network after a few steps on these chips: weights and statistics are those of real data."""
+    """Every network after some steps on these chips: weights and statistics are those of real data."""
     chips = np.concatenate([real.hls, real.spain])
     mean = [float(value) for value in chips.mean(axis=(0, 2, 3))]
     std = [float(value) for value in chips.std(axis=(0, 2, 3))]
@@ -110,10 +108,11 @@ def learned(real: Real) -> dict[str, nn.Module]:
     for name in NAMES:
         network = build(name, mean, std).train()
         optimizer = torch.optim.AdamW(network.parameters(), lr=0.01)
-        for step in range(8):
-            chosen = np.arange(step, len(chips), 8)
-            logits = network(torch.from_numpy(chips[chosen]))
-            loss = segmentation_loss(logits, torch.from_numpy(real.labels[chosen]), torch.ones(2), 1.0)
+        for step in range(40):
+            part = np.s_[step % 8 :: 8, ..., 32:96, 32:96]
+            images, labels = np.ascontiguousarray(chips[part]), np.ascontiguousarray(real.labels[part])
+            logits = network(torch.from_numpy(images))
+            loss = segmentation_loss(logits, torch.from_numpy(labels), torch.tensor([0.5, 2.0]), 1.0)
             torch.autograd.backward(loss)
             optimizer.step()
             optimizer.zero_grad()
@@ -212,16 +211,15 @@ def test_two_folders_export_the_same_bytes_without_a_path(tmp_path: Path) -> Non
             assert trace.encode() not in data
         text = without_weights(data)
         for trace in ("/", "\\", getpass.getuser(), ".onnx.data"):
-            assert trace.encode() not in text
+            assert trace not in text
 
 
-def without_weights(graph: bytes) -> bytes:
-    """A graph's bytes without the numbers, in which any byte may occur."""
+def without_weights(graph: bytes) -> str:
+    """A graph as text, without the numbers and the lengths, in whose bytes anything may occur."""
     model = onnx.load_from_string(graph)
     for tensor in model.graph.initializer:
         tensor.ClearField("raw_data")
     for node in model.graph.node:
         for attribute in node.attribute:
             attribute.t.ClearField("raw_data")
-    data: bytes = model.SerializeToString()
-    return data
+    return str(model)
