@@ -104,8 +104,6 @@ def _legend(data: DataSection) -> list[Patch]:
     errors = {f"{target} found": "right", "missed": "missed", "false": "false"}
     return [
         *(Patch(facecolor=one.color, edgecolor="#8a8a8a", label=one.name) for one in data.classes),
-        *(Patch(facecolor=_hex(*_COLOURS[kind]), label=label) for label, kind in errors.items()),
-        Patch(facecolor=_hex(_REST, _REST, _REST), edgecolor="#8a8a8a", label=f"neither {target}"),
         *(Patch(facecolor=_hexadecimal(_COLOURS[kind]), label=label) for label, kind in errors.items()),
         Patch(facecolor=_hexadecimal((_REST,) * 3), edgecolor="#8a8a8a", label="neither"),
         Patch(facecolor="white", edgecolor="#8a8a8a", label="no data or not scored"),
@@ -129,7 +127,3 @@ def _rgb(data: DataSection) -> list[int]:
     if None in found:
         return [min(k, len(data.inputs) - 1) for k in range(3)]
     return [index for index in found if index is not None]
-
-
-def _hex(red: int, green: int, blue: int) -> str:
-    return f"#{red:02x}{green:02x}{blue:02x}"

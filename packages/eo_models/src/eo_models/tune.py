@@ -37,8 +37,6 @@ from eo_models.studies import (
 )
 from eo_models.tracked_run import Run
 from eo_models.tracking import DATASET_TAG, answering, connect
-from eo_models.trials import CHOSEN, RUN, Failed, Objective, end_run
-from eo_models.tracking import DATASET_TAG, Run, answering, connect
 from eo_models.trials import CHOSEN, RUN, Failed, Objective, end_run, run_exists
 
 if TYPE_CHECKING:
