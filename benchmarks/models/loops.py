@@ -15,7 +15,7 @@ from benchmarks.protocol import Check, Measured, Summary, Variant
 from eo_data.dataset import Dataset
 from eo_models.configuration import TrainSection
 from eo_models.networks import build_network
-from eo_models.segmentation import Segmentation
+from eo_models.segmentation import Segmentation, rising_share
 from eo_models.unet import Reflectance
 
 LIGHTNING: Final = "U-Net of `water`: Lightning"
@@ -64,7 +64,7 @@ def train_bare(module: Segmentation, batches: Iterable[Batch], steps: int, devic
         module.network.parameters(), lr=section.learning_rate, weight_decay=section.weight_decay
     )
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=section.learning_rate, total_steps=steps, pct_start=0.2
+        optimizer, max_lr=section.learning_rate, total_steps=steps, pct_start=rising_share(steps)
     )
     module.on_train_epoch_start()  # it seeds what is dropped
     for images, labels in batches:

@@ -10,7 +10,7 @@ from eo_models.configuration import Augmentation, TrainSection, train_section
 from eo_models.confusion import Counts, count, pool
 from eo_models.fit import fit
 from eo_models.minibatches import augment
-from eo_models.segmentation import moving_average, validation_plan
+from eo_models.segmentation import moving_average, rising_share, validation_plan
 from eo_models.unet import Probability
 
 from .conftest import World
@@ -110,3 +110,21 @@ def test_validation_chips_cost_one_tile_each() -> None:
     assert validation_plan(section, 128).tile == 192
     blended = TrainSection(tiles={"tile": 320, "halo": 16, "blend": 16})  # type: ignore[arg-type]
     assert validation_plan(blended, 128).tile == 320
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 5, 6, 9, 10, 11, 100])
+def test_the_schedule_holds_however_few_steps_there_are(steps: int) -> None:
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=1.0, total_steps=steps, pct_start=rising_share(steps)
+    )
+    rates = []
+    for _ in range(steps):
+        rates.append(schedule.get_last_lr()[0])
+        optimizer.step()
+        if len(rates) < steps:
+            schedule.step()
+    assert np.isfinite(rates).all()
+    assert rates[-1] < 0.01
+    if steps > 2:
+        assert max(rates) > 0.5

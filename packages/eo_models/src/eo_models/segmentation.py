@@ -48,6 +48,15 @@ def moving_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor]
     return average
 
 
+def rising_share(steps: int) -> float:
+    """The share of steps in which the one-cycle schedule rises: a fifth, of few steps more.
+
+    Torch counts from the first step to the last of the rise and divides by it: with five steps in all, a fifth is
+    one step, and that is division by zero.
+    """
+    return max(0.2, 2 / steps) if steps > 2 else 0.2
+
+
 def validation_plan(section: TrainSection, chip_size: int) -> TilePlan:
     """The tile plan of validation chips: the section's own, or one tile to a chip where that gives the same.
 
@@ -169,11 +178,9 @@ class Segmentation(LightningModule):
         optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=self.section.learning_rate, weight_decay=self.section.weight_decay
         )
+        steps = int(self.trainer.estimated_stepping_batches)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer,
-            max_lr=self.section.learning_rate,
-            total_steps=int(self.trainer.estimated_stepping_batches),
-            pct_start=0.2,
+            optimizer, max_lr=self.section.learning_rate, total_steps=steps, pct_start=rising_share(steps)
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
