@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from eo_data.errors import UsageError
+from eo_data.model.tracking_uri import public_uri
 from eo_models.delivery import create_version, deliver
 from eo_models.journal import FOLDER_VARIABLE, Kept, journal_folder, kept_journals
 from eo_models.run_records import End, Figures, NewVersion, Record
-from eo_models.tracking import answering, connect, public_uri, tracking_uri
+from eo_models.tracking import answering, connect, tracking_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from eo_data.errors import TemporaryFailure, TerraloopError
+from eo_data.model.tracking_uri import public_uri
 from eo_models.delivery import create_version, deliver
 from eo_models.journal import Journal, Kept, journal_folder
 from eo_models.run_records import DatasetUsed, End, Figures, Files, NewVersion, Parameters, Record, Tags
-from eo_models.tracking import DATASET_TAG, public_uri, tracking_uri
+from eo_models.tracking import DATASET_TAG, tracking_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
