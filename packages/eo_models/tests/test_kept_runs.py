@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 import shutil
+import signal
 import sqlite3
 import threading
 import time
@@ -13,14 +15,14 @@ from typing import Any
 
 import pytest
 
-from eo_data.errors import EXIT_CODES, TemporaryFailure
+from eo_data.errors import EXIT_CODES, DataRefused, TemporaryFailure
 from eo_data.model.files import fetch_model
 from eo_models.cli import main
 from eo_models.index_version import index_artifact
 from eo_models.journal import Journal, Kept, journal_folder, kept_journals
 from eo_models.kept_runs import send_kept_runs
 from eo_models.registry import KIND_TAG, Registry
-from eo_models.run_records import Figures
+from eo_models.run_records import Figures, Files
 from eo_models.spectral_index import indices
 from eo_models.tracked_run import Run
 from eo_models.training import train
@@ -207,6 +209,78 @@ def test_a_run_whose_process_was_killed_ends_as_killed(world: World) -> None:
     assert history(run.run_id, "loss") == [(1, 1.0)]
     found = client.get_run(run.run_id).info
     assert (found.status, found.end_time) == ("KILLED", run.start_time + 9)
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    """A run that is kept by this process, of a store that is not there."""
+    journal = Journal(journal_folder() / "run")
+    journal.begin(Kept(run="run", title="a run", tracking=f"sqlite:///{tmp_path}/other.db", started=1))
+    yield journal
+    journal.release()
+
+
+def figures(value: float) -> Figures:
+    return Figures(values={"loss": value}, timestamp=1, step=1)
+
+
+def test_a_line_that_was_cut_off_does_not_swallow_the_next(journal: Journal) -> None:
+    journal.append(figures(1))
+    with (journal.folder / "records.jsonl").open("ab") as stream:
+        stream.write(b'{"kind": "figures", "val')  # as a full disk leaves it
+    journal.append(figures(2))
+    assert journal.records() == [figures(1), figures(2)]
+
+
+def test_a_disk_that_is_full_for_a_while_spoils_no_line(journal: Journal) -> None:
+    journal.append(figures(1))
+    size = (journal.folder / "records.jsonl").stat().st_size
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, limits[1]))
+        with pytest.raises(TemporaryFailure, match="cannot be kept"):
+            journal.append(figures(2))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert (journal.folder / "records.jsonl").stat().st_size > size
+    journal.append(figures(3))
+    assert journal.records() == [figures(1), figures(3)]
+
+
+def test_what_an_earlier_try_left_of_files_is_not_sent(journal: Journal, tmp_path: Path) -> None:
+    (journal.folder / "files" / "0").mkdir(parents=True)
+    (journal.folder / "files" / "0" / "left").write_bytes(b"")
+    (tmp_path / "files" / "below").mkdir(parents=True)
+    (tmp_path / "files" / "below" / "whole").write_bytes(b"whole")
+    journal.append(Files(folder=tmp_path / "files", artifact_path=None))
+    [kept] = journal.records()
+    assert isinstance(kept, Files)
+    assert [path.name for path in kept.folder.rglob("*") if path.is_file()] == ["whole"]
+    shutil.rmtree(kept.folder)
+    with pytest.raises(DataRefused, match="the files of line 1 are missing"):
+        journal.records()
+
+
+def test_a_run_that_cannot_be_read_stays_and_does_not_stop_others(world: World) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient()
+    experiment = client.create_experiment("made-up")
+    runs = [client.create_run(experiment).info for _ in range(2)]
+    for started, run in enumerate(runs):
+        journal = Journal(journal_folder() / run.run_id)
+        journal.begin(Kept(run=run.run_id, title="", tracking=f"sqlite:///{world.database}", started=started))
+        journal.append(figures(1))
+        journal.release()
+    with (journal_folder() / runs[0].run_id / "records.jsonl").open("ab") as stream:
+        stream.write(b'{"kind":"of another release"}\n')
+    outcome = send_kept_runs(wanted={KIND_TAG: "network"})
+    assert [one["run"] for one in outcome["sent"]] == [runs[1].run_id]
+    assert [one["run"] for one in outcome["kept"]] == [runs[0].run_id]
+    assert "line 2 of records.jsonl is no record" in outcome["kept"][0]["reason"]
+    assert client.get_run(runs[0].run_id).info.status == "RUNNING"
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
