@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from eo_data.errors import EXIT_CODES, DataRefused, TemporaryFailure
+from eo_data.errors import EXIT_CODES, DataRefused, TemporaryFailure, UsageError
 from eo_data.model.files import fetch_model
 from eo_models.cli import main
 from eo_models.index_version import index_artifact
@@ -209,6 +209,43 @@ def test_a_run_whose_process_was_killed_ends_as_killed(world: World) -> None:
     assert history(run.run_id, "loss") == [(1, 1.0)]
     found = client.get_run(run.run_id).info
     assert (found.status, found.end_time) == ("KILLED", run.start_time + 9)
+
+
+def test_what_mlflow_refuses_is_an_error_at_once(world: World) -> None:
+    from mlflow import MlflowClient
+
+    registry = Registry("made-up")
+    with registry.run("a run", {}) as run:
+        run.log_parameters({"network": "U-Net"})
+        with pytest.raises(UsageError, match="refused"):
+            run.log_parameters({"network": "pixels"})
+    assert kept_journals() == []
+    assert MlflowClient().get_run(run.id).info.status == "FINISHED"
+
+
+def test_what_mlflow_refuses_when_it_is_back_is_no_absence(world: World) -> None:
+    store = LockedDatabase(world.database)
+    with closing(store._connection):
+        registry = Registry("made-up")
+        with pytest.raises(UsageError, match="refused"), registry.run("a run", {}) as run:  # noqa: PT012  # at its end
+            run.log_parameters({"network": "U-Net"})
+            store.kill()
+            run.log_parameters({"network": "pixels"})
+            store.start()
+    [kept] = send_kept_runs()["kept"]
+    assert kept["run"] == run.id
+    assert "refused" in kept["reason"]
+
+
+def test_a_refused_note_stops_nothing(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    from mlflow import MlflowClient
+
+    with Registry("made-up").run("a run", {}) as run:
+        run.log_tags({"mlflow.note." + "x" * 1000: "too long a name"})
+        run.log_metrics({"loss": 1.0}, 1)
+    assert "goes without some of its tags" in caplog.text
+    assert MlflowClient().get_run(run.id).info.status == "FINISHED"
+    assert history(run.id, "loss") == [(1, 1.0)]
 
 
 @pytest.fixture
