@@ -24,7 +24,7 @@ from eo_models.kept_runs import send_kept_runs
 from eo_models.registry import KIND_TAG, Registry
 from eo_models.run_records import Figures, Files
 from eo_models.spectral_index import indices
-from eo_models.tracked_run import Run
+from eo_models.tracked_run import Run, RunKept
 from eo_models.training import train
 
 from .conftest import World
@@ -209,6 +209,22 @@ def test_a_run_whose_process_was_killed_ends_as_killed(world: World) -> None:
     assert history(run.run_id, "loss") == [(1, 1.0)]
     found = client.get_run(run.run_id).info
     assert (found.status, found.end_time) == ("KILLED", run.start_time + 9)
+
+
+def test_a_store_of_artifacts_that_takes_nothing_loses_nothing(world: World) -> None:
+    artifacts = world.database.parent / "mlartifacts"
+    artifacts.write_text("no folder, so that nothing can be written below")
+    registry = Registry("made-up")
+    with pytest.raises(RunKept, match="did not take the files") as kept, registry.run("a run", {}) as run:  # noqa: PT012
+        run.log_metrics({"loss": 1.0}, 1)
+        run.log_files({"early.txt": b"early"}, "figures")
+        run.log_metrics({"loss": 0.5}, 2)
+        run.log_parameters({"early": 1})
+        log_second_half(run, world, registry)
+    assert kept.value.run == run.id
+    artifacts.unlink()
+    assert send_kept_runs()["sent"] == [{"run": run.id, "status": "FINISHED", "models": ["models:/made-up/1"]}]
+    assert_whole(run.id)
 
 
 def test_what_mlflow_refuses_is_an_error_at_once(world: World) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from eo_data.errors import DataRefused, UsageError
 from eo_models.run_records import DatasetUsed, End, Figures, Files, NewVersion, Parameters, Record, Tags, is_for_show
-from eo_models.tracking import answering
+from eo_models.tracking import answering, storing_artifacts
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -45,6 +45,10 @@ def _deliver(client: MlflowClient, run: str, record: Record) -> None:
     if isinstance(record, NewVersion):
         create_version(client, run, record)
         return
+    if isinstance(record, Files):
+        with storing_artifacts():
+            client.log_artifacts(run, str(record.folder), record.artifact_path)
+        return
     with answering():
         match record:
             case Parameters(values=values):
@@ -64,8 +68,6 @@ def _deliver(client: MlflowClient, run: str, record: Record) -> None:
                 )
                 used = DatasetInput(dataset, [InputTag("mlflow.data.context", record.context)])
                 client.log_inputs(run, [used])
-            case Files(folder=folder, artifact_path=path):
-                client.log_artifacts(run, str(folder), path)
             case End(status=status, timestamp=timestamp):
                 client.set_terminated(run, status, timestamp)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from eo_data.errors import TemporaryFailure, UsageError
+from eo_data.errors import TemporaryFailure, TerraloopError, UsageError
 from eo_data.model.tracking_uri import URI_VARIABLE, public_uri, said
 
 if TYPE_CHECKING:
@@ -55,6 +55,27 @@ def answering(where: str | None = None) -> Iterator[None]:
         raise _unreachable(text, place) from error
     except (RequestException, SQLAlchemyError) as error:
         raise _unreachable(said(error), place) from error
+
+
+@contextmanager
+def storing_artifacts() -> Iterator[None]:
+    """The same where files go to the store of the artifacts: each kind of store raises errors of its own.
+
+    Raises:
+        UsageError: If MLflow refuses the caller or the call.
+        TemporaryFailure: If the files did not arrive for any other reason, such as a full disk.
+    """
+    try:
+        with answering():
+            yield
+    except TerraloopError:
+        raise
+    except Exception as error:  # boto's, OSError, ImportError: MLflow passes on whatever its client of the store raises
+        raise TemporaryFailure(
+            f"the store of MLflow's artifacts did not take the files ({type(error).__name__}: {said(error)})",
+            where=public_uri(os.environ.get(URI_VARIABLE, URI_VARIABLE)),
+            fix="See that it can be reached and has room, then run the step again",
+        ) from error
 
 
 def tracking_uri() -> str:
