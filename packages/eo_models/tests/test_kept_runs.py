@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import resource
 import shutil
 import signal
@@ -275,6 +276,44 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 
 def figures(value: float) -> Figures:
     return Figures(values={"loss": value}, timestamp=1, step=1)
+
+
+def test_a_run_that_another_process_has_sent_meanwhile_is_left_alone(journal: Journal) -> None:
+    journal.append(figures(1))
+    [listed] = kept_journals()
+    assert not listed.acquire()
+    journal.remove()
+    assert not listed.acquire()
+    assert list(journal_folder().iterdir()) == []
+
+
+def test_a_run_that_is_being_removed_is_nobodys(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[object] = []
+    remove = shutil.rmtree
+
+    def look_then_remove(folder: Path, *, ignore_errors: bool) -> None:
+        seen.extend([kept_journals(), Journal(journal.folder).acquire(), journal.folder.exists()])
+        remove(folder, ignore_errors=ignore_errors)
+
+    journal.append(figures(1))
+    monkeypatch.setattr(shutil, "rmtree", look_then_remove)
+    journal.remove()
+    assert seen == [[], False, False]
+
+
+def test_the_lock_of_a_folder_that_was_made_anew_is_another(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    late = Journal(journal.folder)
+    lock = fcntl.flock
+
+    def lock_late(handle: int, operation: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", lock)
+        journal.remove()  # after the other process has opened the file of the lock, before it asks for the lock
+        journal.begin(Kept(run="run", title="a run", tracking="", started=1))
+        lock(handle, operation)
+
+    monkeypatch.setattr(fcntl, "flock", lock_late)
+    assert not late.acquire()
+    assert journal.header() is not None
 
 
 def test_a_line_that_was_cut_off_does_not_swallow_the_next(journal: Journal) -> None:

@@ -10,11 +10,13 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -74,19 +76,27 @@ class Journal:
         """
         with _writable(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self.acquire()
+            if not self.acquire():
+                raise BlockingIOError(errno.EAGAIN, "another process is sending what was kept of the run before")
             _write_whole(self.folder / _HEADER, kept.model_dump_json().encode())
 
     def acquire(self) -> bool:
-        """Take the lock; whether it was free."""
-        handle = os.open(self.folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+        """Take the lock; whether it was free and the folder is still there."""
+        lock = self.folder / "lock"
+        try:
+            handle = os.open(lock, os.O_CREAT | os.O_RDWR, 0o600)
+        except FileNotFoundError:  # another process has sent the run meanwhile
+            return False
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            taken = os.path.samestat(os.fstat(handle), lock.stat())  # the folder may have been removed, and made anew
+        except (BlockingIOError, FileNotFoundError):
+            taken = False
+        if taken:
+            self._lock = handle
+        else:
             os.close(handle)
-            return False
-        self._lock = handle
-        return True
+        return taken
 
     def release(self) -> None:
         """Give the lock back."""
@@ -149,8 +159,12 @@ class Journal:
         shutil.rmtree(self.folder / "files", ignore_errors=True)
 
     def remove(self) -> None:
-        """Remove the folder: everything was sent."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Remove the folder, at once for everyone who looks: everything was sent."""
+        gone = self.folder
+        with suppress(OSError):
+            (self.folder / _HEADER).unlink()
+            gone = self.folder.rename(tempfile.mkdtemp(prefix=".sent-", dir=self.folder.parent))
+        shutil.rmtree(gone, ignore_errors=True)
         self.release()
 
     def _unreadable(self, reason: str) -> DataRefused:
