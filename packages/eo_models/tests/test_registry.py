@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from eo_data.errors import TemporaryFailure, UsageError
+from eo_data.errors import DataRefused, TemporaryFailure, UsageError
 from eo_data.model.ledger import Ledger
 from eo_models.registry import Registry
 from eo_models.tracking import tracking_uri
@@ -61,6 +61,11 @@ def test_a_run_that_fails_is_recorded_as_failed(world: World) -> None:
     with pytest.raises(ValueError, match="on purpose"), registry.run("a run", {}) as run:
         raise ValueError("on purpose")
     assert MlflowClient().get_run(run.id).info.status == "FAILED"
+
+
+def test_a_run_that_is_gone_is_no_temporary_failure(world: World) -> None:
+    with pytest.raises(DataRefused, match="does not know"):
+        Registry("made-up").reopen("0" * 32)
 
 
 def test_a_run_is_nested_below_its_parent(world: World) -> None:

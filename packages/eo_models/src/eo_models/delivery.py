@@ -29,6 +29,7 @@ def deliver(client: MlflowClient, run: str, record: Record) -> None:
 
     Raises:
         UsageError: If it refuses the record.
+        DataRefused: If it does not know the run.
         TemporaryFailure: If it does not answer.
     """
     try:

@@ -125,7 +125,12 @@ class Registry:
         run.end("FINISHED")
 
     def reopen(self, run_id: str) -> Run:
-        """A run that has ended, to log what became known later."""
+        """A run that has ended, to log what became known later.
+
+        Raises:
+            DataRefused: If there is no such run (any more).
+            TemporaryFailure: If MLflow does not answer.
+        """
         with answering():
             info = self._client.get_run(run_id).info
         return Run(self._client, info, keeps=False)

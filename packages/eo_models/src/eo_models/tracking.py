@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from eo_data.errors import TemporaryFailure, TerraloopError, UsageError
+from eo_data.errors import DataRefused, TemporaryFailure, TerraloopError, UsageError
 from eo_data.model.tracking_uri import URI_VARIABLE, public_uri, said
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def answering(where: str | None = None) -> Iterator[None]:
 
     Raises:
         UsageError: If it refuses the caller or the call.
+        DataRefused: If it does not know what it is asked for.
         TemporaryFailure: If it does not answer.
     """
     from mlflow.exceptions import MlflowException
@@ -52,6 +53,12 @@ def answering(where: str | None = None) -> Iterator[None]:
         text = said(error)
         if error.error_code in _REFUSED:
             raise UsageError(f"MLflow refused the call ({text})", where=place, fix=f"Check {URI_VARIABLE}") from error
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            raise DataRefused(
+                f"MLflow does not know what it is asked for ({text})",
+                where=place,
+                fix=f"Restore it if it was deleted, and check {URI_VARIABLE}",
+            ) from error
         raise _unreachable(text, place) from error
     except (RequestException, SQLAlchemyError) as error:
         raise _unreachable(said(error), place) from error
@@ -63,6 +70,7 @@ def storing_artifacts() -> Iterator[None]:
 
     Raises:
         UsageError: If MLflow refuses the caller or the call.
+        DataRefused: If it does not know the run.
         TemporaryFailure: If the files did not arrive for any other reason, such as a full disk.
     """
     try:
