@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from eo_data.errors import EXIT_CODES, TemporaryFailure
+from eo_data.errors import EXIT_CODES, TemporaryFailure, UsageError
 from eo_data.model.files import fetch_model
 from eo_models.cli import main
 from eo_models.index_version import index_artifact
@@ -22,7 +22,7 @@ from eo_models.kept_runs import send_kept_runs
 from eo_models.registry import KIND_TAG, Registry
 from eo_models.run_records import Figures
 from eo_models.spectral_index import indices
-from eo_models.tracked_run import Run
+from eo_models.tracked_run import Run, RunKept
 from eo_models.training import train
 
 from .conftest import World
@@ -209,11 +209,81 @@ def test_a_run_whose_process_was_killed_ends_as_killed(world: World) -> None:
     assert (found.status, found.end_time) == ("KILLED", run.start_time + 9)
 
 
-def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "file").write_text("no folder")
-    monkeypatch.setenv("TERRALOOP_TRACKING_JOURNAL", str(tmp_path / "file"))
-    with pytest.raises(TemporaryFailure, match="TERRALOOP_TRACKING_JOURNAL"):
-        Journal(journal_folder() / "run").begin(Kept(run="run", title="", tracking="", started=0))
+def test_a_store_of_artifacts_that_takes_nothing_loses_nothing(world: World) -> None:
+    artifacts = world.database.parent / "mlartifacts"
+    artifacts.write_text("no folder, so that nothing can be written below")
+    registry = Registry("made-up")
+    with pytest.raises(RunKept, match="did not take the files") as kept, registry.run("a run", {}) as run:  # noqa: PT012
+        run.log_metrics({"loss": 1.0}, 1)
+        run.log_files({"early.txt": b"early"}, "figures")
+        run.log_metrics({"loss": 0.5}, 2)
+        run.log_parameters({"early": 1})
+        log_second_half(run, world, registry)
+    assert kept.value.run == run.id
+    artifacts.unlink()
+    assert send_kept_runs()["sent"] == [{"run": run.id, "status": "FINISHED", "models": ["models:/made-up/1"]}]
+    assert_whole(run.id)
+
+
+def test_what_mlflow_refuses_is_an_error_at_once(world: World) -> None:
+    from mlflow import MlflowClient
+
+    registry = Registry("made-up")
+    with registry.run("a run", {}) as run:
+        run.log_parameters({"network": "U-Net"})
+        with pytest.raises(UsageError, match="refused"):
+            run.log_parameters({"network": "pixels"})
+    assert kept_journals() == []
+    assert MlflowClient().get_run(run.id).info.status == "FINISHED"
+
+
+def test_what_mlflow_refuses_when_it_is_back_is_no_absence(world: World) -> None:
+    store = LockedDatabase(world.database)
+    with closing(store._connection):
+        registry = Registry("made-up")
+        with pytest.raises(UsageError, match="refused"), registry.run("a run", {}) as run:  # noqa: PT012  # at its end
+            run.log_parameters({"network": "U-Net"})
+            store.kill()
+            run.log_parameters({"network": "pixels"})
+            store.start()
+    [kept] = send_kept_runs()["kept"]
+    assert kept["run"] == run.id
+    assert "refused" in kept["reason"]
+
+
+def test_a_refused_note_stops_nothing(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    from mlflow import MlflowClient
+
+    with Registry("made-up").run("a run", {}) as run:
+        run.log_tags({"mlflow.note." + "x" * 1000: "too long a name"})
+        run.log_metrics({"loss": 1.0}, 1)
+    assert "goes without some of its tags" in caplog.text
+    assert MlflowClient().get_run(run.id).info.status == "FINISHED"
+    assert history(run.id, "loss") == [(1, 1.0)]
+
+
+def figures(value: float) -> Figures:
+    return Figures(values={"loss": value}, timestamp=1, step=1)
+
+
+def test_a_run_that_cannot_be_read_stays_and_does_not_stop_others(world: World) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient()
+    experiment = client.create_experiment("made-up")
+    runs = [client.create_run(experiment).info for _ in range(2)]
+    for started, run in enumerate(runs):
+        journal = Journal(journal_folder() / run.run_id)
+        journal.begin(Kept(run=run.run_id, title="", tracking=f"sqlite:///{world.database}", started=started))
+        journal.append(figures(1))
+        journal.release()
+    with (journal_folder() / runs[0].run_id / "records.jsonl").open("ab") as stream:
+        stream.write(b'{"kind":"of another release"}\n')
+    outcome = send_kept_runs(wanted={KIND_TAG: "network"})
+    assert [one["run"] for one in outcome["sent"]] == [runs[1].run_id]
+    assert [one["run"] for one in outcome["kept"]] == [runs[0].run_id]
+    assert "line 2 of records.jsonl is no record" in outcome["kept"][0]["reason"]
+    assert client.get_run(runs[0].run_id).info.status == "RUNNING"
 
 
 def test_a_run_that_mlflow_forgot_stays_and_does_not_stop_others(world: World) -> None:

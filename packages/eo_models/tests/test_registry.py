@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from eo_data.errors import TemporaryFailure, UsageError
+from eo_data.errors import DataRefused, TemporaryFailure, UsageError
 from eo_data.model.ledger import Ledger
 from eo_models.registry import Registry
 from eo_models.tracking import tracking_uri
@@ -32,6 +32,19 @@ def test_a_server_out_of_reach_is_a_temporary_failure(monkeypatch: pytest.Monkey
         Registry("made-up")
 
 
+def test_no_failure_shows_the_password(monkeypatch: pytest.MonkeyPatch, unused_port: int) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgres://bob:s3cret@host/mlflow")
+    with pytest.raises(UsageError, match="'postgres://host/mlflow' is no tracking store") as refusal:
+        tracking_uri()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://bob:s3cret@127.0.0.1:{unused_port}")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(TemporaryFailure, match="did not answer") as failure:
+        Registry("made-up")
+    for error in (refusal.value, failure.value):
+        assert "s3cret" not in str(error)
+        assert "bob" not in str(error)
+
+
 def test_a_database_that_cannot_be_opened_is_said_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "text").write_text("this is no database, " * 100)
@@ -48,6 +61,11 @@ def test_a_run_that_fails_is_recorded_as_failed(world: World) -> None:
     with pytest.raises(ValueError, match="on purpose"), registry.run("a run", {}) as run:
         raise ValueError("on purpose")
     assert MlflowClient().get_run(run.id).info.status == "FAILED"
+
+
+def test_a_run_that_is_gone_is_no_temporary_failure(world: World) -> None:
+    with pytest.raises(DataRefused, match="does not know"):
+        Registry("made-up").reopen("0" * 32)
 
 
 def test_a_run_is_nested_below_its_parent(world: World) -> None:

@@ -13,7 +13,6 @@ from eo_models.dataset_input import ChipDataset
 from eo_models.registry import Registry
 from eo_models.run_tags import dag_tags, run_tags
 from eo_models.system_figures import system_figures
-from eo_models.tracking import public_uri
 
 from .conftest import World
 
@@ -91,18 +90,6 @@ def test_the_machines_figures_are_logged_unless_turned_off(world: World, monkeyp
         time.sleep(0.5)
     assert MlflowClient().get_run(other.id).data.metrics == {}
     assert MlflowClient().get_run(watched.id).data.metrics["system/system_memory_usage_megabytes"] > 0
-
-
-@pytest.mark.parametrize(
-    ("uri", "shown"),
-    [
-        ("http://user:secret@host:5000/base", "http://host:5000/base"),
-        ("postgresql+psycopg2://user:secret@host/mlflow", "postgresql+psycopg2://host/mlflow"),
-        ("sqlite:////folder/mlflow.db", "sqlite:////folder/mlflow.db"),
-    ],
-)
-def test_a_tracking_store_is_named_without_secrets(uri: str, shown: str) -> None:
-    assert public_uri(uri) == shown
 
 
 def test_a_card_that_is_too_long_for_the_registry_is_shortened_and_says_so() -> None:

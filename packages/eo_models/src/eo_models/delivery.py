@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
-from eo_models.run_records import DatasetUsed, End, Figures, Files, NewVersion, Parameters, Record, Tags
-from eo_models.tracking import answering
+from eo_data.errors import DataRefused, UsageError
+from eo_models.run_records import DatasetUsed, End, Figures, Files, NewVersion, Parameters, Record, Tags, is_for_show
+from eo_models.tracking import answering, storing_artifacts
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
+
+log = logging.getLogger(__name__)
 
 
 def deliver(client: MlflowClient, run: str, record: Record) -> None:
     """Send one record.
 
     MLflow keeps a figure by its run, name, step, time and value, a parameter, tag and dataset by its name: what it
-    has already is not added again. Files are written over by themselves.
+    has already is not added again. Files are written over by themselves. What is only for show and refused is left out.
 
     Args:
         client: Of the tracking store.
@@ -25,12 +29,26 @@ def deliver(client: MlflowClient, run: str, record: Record) -> None:
 
     Raises:
         UsageError: If it refuses the record.
+        DataRefused: If it does not know the run.
         TemporaryFailure: If it does not answer.
     """
+    try:
+        _deliver(client, run, record)
+    except (DataRefused, UsageError) as error:
+        if not is_for_show(record):
+            raise
+        log.warning("run %s goes without some of its %s: %s", run, record.kind, error)
+
+
+def _deliver(client: MlflowClient, run: str, record: Record) -> None:
     from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 
     if isinstance(record, NewVersion):
         create_version(client, run, record)
+        return
+    if isinstance(record, Files):
+        with storing_artifacts():
+            client.log_artifacts(run, str(record.folder), record.artifact_path)
         return
     with answering():
         match record:
@@ -51,8 +69,6 @@ def deliver(client: MlflowClient, run: str, record: Record) -> None:
                 )
                 used = DatasetInput(dataset, [InputTag("mlflow.data.context", record.context)])
                 client.log_inputs(run, [used])
-            case Files(folder=folder, artifact_path=path):
-                client.log_artifacts(run, str(folder), path)
             case End(status=status, timestamp=timestamp):
                 client.set_terminated(run, status, timestamp)
 

@@ -10,17 +10,19 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from eo_data.errors import TemporaryFailure
+from eo_data.errors import DataRefused, TemporaryFailure
 from eo_models.run_records import RECORD, Files, Record
 
 FOLDER_VARIABLE: Final = "TERRALOOP_TRACKING_JOURNAL"
@@ -74,19 +76,27 @@ class Journal:
         """
         with _writable(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self.acquire()
+            if not self.acquire():
+                raise BlockingIOError(errno.EAGAIN, "another process is sending what was kept of the run before")
             _write_whole(self.folder / _HEADER, kept.model_dump_json().encode())
 
     def acquire(self) -> bool:
-        """Take the lock; whether it was free."""
-        handle = os.open(self.folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+        """Take the lock; whether it was free and the folder is still there."""
+        lock = self.folder / "lock"
+        try:
+            handle = os.open(lock, os.O_CREAT | os.O_RDWR, 0o600)
+        except FileNotFoundError:  # another process has sent the run meanwhile
+            return False
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            taken = os.path.samestat(os.fstat(handle), lock.stat())  # the folder may have been removed, and made anew
+        except (BlockingIOError, FileNotFoundError):
+            taken = False
+        if taken:
+            self._lock = handle
+        else:
             os.close(handle)
-            return False
-        self._lock = handle
-        return True
+        return taken
 
     def release(self) -> None:
         """Give the lock back."""
@@ -110,21 +120,37 @@ class Journal:
         with _writable(self.folder):
             if isinstance(record, Files):
                 name = Path("files") / str(len(list(self._lines())))
-                shutil.copytree(record.folder, self.folder / name, dirs_exist_ok=True)
+                shutil.rmtree(self.folder / name, ignore_errors=True)  # what a full disk left of an earlier try
+                shutil.copytree(record.folder, self.folder / name)
+                _sync(self.folder / name)
                 record = record.model_copy(update={"folder": name})
-            with (self.folder / _LINES).open("ab") as stream:
+            with (self.folder / _LINES).open("a+b") as stream:
+                stream.seek(0)
+                stream.truncate(stream.read().rfind(b"\n") + 1)  # a line that was cut off in writing
                 stream.write(record.model_dump_json().encode() + b"\n")
                 stream.flush()
                 os.fsync(stream.fileno())
+            _sync_folder(self.folder)
 
     def records(self) -> list[Record]:
-        """What is kept, in order, files by their path here; a line that was cut off in writing is left out."""
+        """What is kept, in order, files by their path here; a line that was cut off in writing is left out.
+
+        Raises:
+            DataRefused: If it cannot be read: damaged, or written by another release.
+        """
         found: list[Record] = []
-        for line in self._lines():
-            record = RECORD.validate_json(line)
-            if isinstance(record, Files):
-                record = record.model_copy(update={"folder": self.folder / record.folder})
-            found.append(record)
+        try:
+            for number, line in enumerate(self._lines(), 1):
+                record = RECORD.validate_json(line)
+                if isinstance(record, Files):
+                    record = record.model_copy(update={"folder": self.folder / record.folder})
+                    if not record.folder.is_dir():
+                        raise self._unreadable(f"the files of line {number} are missing")
+                found.append(record)
+        except ValidationError as error:
+            raise self._unreadable(f"line {number} of {_LINES} is no record of this release") from error
+        except OSError as error:
+            raise self._unreadable(error.strerror or str(error)) from error
         return found
 
     def clear(self) -> None:
@@ -133,9 +159,20 @@ class Journal:
         shutil.rmtree(self.folder / "files", ignore_errors=True)
 
     def remove(self) -> None:
-        """Remove the folder: everything was sent."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Remove the folder, at once for everyone who looks: everything was sent."""
+        gone = self.folder
+        with suppress(OSError):
+            (self.folder / _HEADER).unlink()
+            gone = self.folder.rename(tempfile.mkdtemp(prefix=".sent-", dir=self.folder.parent))
+        shutil.rmtree(gone, ignore_errors=True)
         self.release()
+
+    def _unreadable(self, reason: str) -> DataRefused:
+        return DataRefused(
+            f"the kept run cannot be read ({reason})",
+            where=str(self.folder),
+            fix="Send it with the release that kept it, or give it up: remove the folder",
+        )
 
     def _lines(self) -> Iterator[bytes]:
         try:
@@ -167,5 +204,27 @@ def _writable(folder: Path) -> Iterator[None]:
 
 def _write_whole(path: Path, data: bytes) -> None:
     draft = path.with_suffix(".draft")
-    draft.write_bytes(data)
+    with draft.open("wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
     draft.replace(path)
+    _sync_folder(path.parent)
+
+
+def _sync(folder: Path) -> None:
+    """See that a folder's files are on disk, and their names up to the folder's own."""
+    for path, _, names in os.walk(folder, topdown=False):
+        for name in names:
+            with (Path(path) / name).open("rb") as stream:
+                os.fsync(stream.fileno())
+        _sync_folder(Path(path))
+    _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -6,11 +6,12 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from eo_data.errors import UsageError
+from eo_data.errors import DataRefused, UsageError
+from eo_data.model.tracking_uri import public_uri
 from eo_models.delivery import create_version, deliver
 from eo_models.journal import FOLDER_VARIABLE, Kept, journal_folder, kept_journals
 from eo_models.run_records import End, Figures, NewVersion, Record
-from eo_models.tracking import answering, connect, public_uri, tracking_uri
+from eo_models.tracking import answering, connect, tracking_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -31,7 +32,8 @@ def send_kept_runs(wanted: Mapping[str, str] | None = None) -> dict[str, Any]:
         and `reason`).
 
     Raises:
-        UsageError: If MLflow refuses a run with a version that is wanted.
+        DataRefused: If MLflow does not know what a run with a version that is wanted needs.
+        UsageError: If it refuses such a run.
         TemporaryFailure: If MLflow does not answer.
     """
     here = public_uri(tracking_uri())
@@ -46,10 +48,11 @@ def send_kept_runs(wanted: Mapping[str, str] | None = None) -> dict[str, Any]:
             if header is None or header.tracking != here:
                 continue
             client = client or connect()
-            records = journal.records()
+            records: list[Record] = []
             try:
+                records = journal.records()
                 sent.append(_send(client, header, records))
-            except UsageError as error:
+            except (DataRefused, UsageError) as error:
                 versions = [record.tags for record in records if isinstance(record, NewVersion)]
                 if wanted is not None and any(wanted.items() <= tags.items() for tags in versions):
                     raise

@@ -17,11 +17,12 @@ from eo_data.digests import sha256
 from eo_data.errors import TemporaryFailure, TerraloopError
 from eo_data.model.description import ModelDescription
 from eo_data.model.files import DESCRIPTION_FILE, DESCRIPTION_TAG, GRAPH_FILE, GRAPH_TAG
+from eo_data.model.tracking_uri import public_uri
 from eo_models.candidate_card import CARD_FILE, shortened
 from eo_models.run_records import NewVersion
 from eo_models.run_tags import run_tags
 from eo_models.tracked_run import Run, RunKept
-from eo_models.tracking import answering, connect, experiment, public_uri, tracking_uri
+from eo_models.tracking import answering, connect, experiment, tracking_uri
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
@@ -124,7 +125,12 @@ class Registry:
         run.end("FINISHED")
 
     def reopen(self, run_id: str) -> Run:
-        """A run that has ended, to log what became known later."""
+        """A run that has ended, to log what became known later.
+
+        Raises:
+            DataRefused: If there is no such run (any more).
+            TemporaryFailure: If MLflow does not answer.
+        """
         with answering():
             info = self._client.get_run(run_id).info
         return Run(self._client, info, keeps=False)

@@ -74,6 +74,16 @@ class End(_Record):
     timestamp: int
 
 
+def is_for_show(record: _Record) -> bool:
+    """Whether a record only shows something to people: MLflow's note, a card, figures."""
+    match record:
+        case Tags(values=values):
+            return all(name.startswith("mlflow.note.") for name in values)
+        case Files(artifact_path=path):
+            return path is None or path == "figures"
+    return False
+
+
 Record = Annotated[Parameters | Figures | Tags | DatasetUsed | Files | NewVersion | End, Field(discriminator="kind")]
 RECORD: TypeAdapter[Record] = TypeAdapter(Record)
 """Reads a record back from its JSON."""

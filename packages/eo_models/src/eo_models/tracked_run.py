@@ -1,6 +1,7 @@
 """A run: what is logged goes to MLflow, or, while that does not answer, into a journal that is sent later.
 
-Once a run has begun, nothing that it logs is lost, and a tracking store that goes away does not stop the work.
+Once a run has begun, nothing that it logs is lost, and a tracking store that goes away does not stop the work. What
+the store refuses is an error at once: it would be refused again.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from eo_data.errors import TemporaryFailure, TerraloopError
+from eo_data.errors import TemporaryFailure
+from eo_data.model.tracking_uri import public_uri
 from eo_models.delivery import create_version, deliver
 from eo_models.journal import Journal, Kept, journal_folder
 from eo_models.run_records import DatasetUsed, End, Figures, Files, NewVersion, Parameters, Record, Tags
-from eo_models.tracking import DATASET_TAG, public_uri, tracking_uri
+from eo_models.tracking import DATASET_TAG, tracking_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -136,13 +138,14 @@ class Run:
 
         Raises:
             RunKept: If MLflow does not answer; the version is registered when the run is sent.
+            UsageError: If it refuses the version.
         """
         journal = self._behind(at_once=True)
         if journal is None:
             started = time.monotonic()
             try:
                 return create_version(self._client, self.id, record)
-            except TerraloopError as error:
+            except TemporaryFailure as error:
                 journal = self._keep_from_now(error, started)
         journal.append(record)
         raise RunKept(self.id, journal.folder, self._reason)
@@ -152,12 +155,15 @@ class Run:
 
         Raises:
             RunKept: If it is kept.
+            UsageError: If MLflow refuses what was kept; that stays kept.
         """
-        self._log(End(status=status, timestamp=_now()), at_once=True)
+        try:
+            self._log(End(status=status, timestamp=_now()), at_once=True)
+        finally:
+            if self._journal is not None:
+                self._journal.release()
         if self._journal is not None:
-            folder = self._journal.folder
-            self._journal.release()
-            raise RunKept(self.id, folder, self._reason)
+            raise RunKept(self.id, self._journal.folder, self._reason)
 
     def when_back(self, call: Callable[[], None]) -> None:
         """Have something called whenever MLflow answers again."""
@@ -170,7 +176,7 @@ class Run:
             try:
                 deliver(self._client, self.id, record)
                 return
-            except TerraloopError as error:
+            except TemporaryFailure as error:
                 journal = self._keep_from_now(error, started)
         journal.append(record)
 
@@ -185,7 +191,7 @@ class Run:
         try:
             for record in journal.records():
                 deliver(self._client, self.id, record)
-        except TerraloopError as error:
+        except TemporaryFailure as error:
             self._wait_after(error, started)
             return journal
         journal.remove()
@@ -195,7 +201,7 @@ class Run:
             call()
         return None
 
-    def _keep_from_now(self, error: TerraloopError, started: float) -> Journal:
+    def _keep_from_now(self, error: TemporaryFailure, started: float) -> Journal:
         if not self._keeps:
             raise error
         self._wait_after(error, started)
@@ -211,7 +217,7 @@ class Run:
         )
         return journal
 
-    def _wait_after(self, error: TerraloopError, started: float) -> None:
+    def _wait_after(self, error: TemporaryFailure, started: float) -> None:
         self._reason = error.what
         now = time.monotonic()
         self._next_try = now + PATIENCE * (now - started)

@@ -13,14 +13,14 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
-from eo_data.errors import TemporaryFailure, UsageError
+from eo_data.errors import DataRefused, TemporaryFailure, TerraloopError, UsageError
+from eo_data.model.tracking_uri import URI_VARIABLE, public_uri, said
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-URI_VARIABLE: Final = "MLFLOW_TRACKING_URI"
 DATASET_TAG: Final = "terraloop.dataset.sha256"
 
 _SETTINGS: Final = {
@@ -39,22 +39,51 @@ def answering(where: str | None = None) -> Iterator[None]:
 
     Raises:
         UsageError: If it refuses the caller or the call.
+        DataRefused: If it does not know what it is asked for.
         TemporaryFailure: If it does not answer.
     """
     from mlflow.exceptions import MlflowException
     from requests.exceptions import RequestException
     from sqlalchemy.exc import SQLAlchemyError
 
-    place = where or os.environ.get(URI_VARIABLE, URI_VARIABLE)
+    place = where or public_uri(os.environ.get(URI_VARIABLE, URI_VARIABLE))
     try:
         yield
     except MlflowException as error:
-        text = _first_line(error)
+        text = said(error)
         if error.error_code in _REFUSED:
             raise UsageError(f"MLflow refused the call ({text})", where=place, fix=f"Check {URI_VARIABLE}") from error
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            raise DataRefused(
+                f"MLflow does not know what it is asked for ({text})",
+                where=place,
+                fix=f"Restore it if it was deleted, and check {URI_VARIABLE}",
+            ) from error
         raise _unreachable(text, place) from error
     except (RequestException, SQLAlchemyError) as error:
-        raise _unreachable(_first_line(error), place) from error
+        raise _unreachable(said(error), place) from error
+
+
+@contextmanager
+def storing_artifacts() -> Iterator[None]:
+    """The same where files go to the store of the artifacts: each kind of store raises errors of its own.
+
+    Raises:
+        UsageError: If MLflow refuses the caller or the call.
+        DataRefused: If it does not know the run.
+        TemporaryFailure: If the files did not arrive for any other reason, such as a full disk.
+    """
+    try:
+        with answering():
+            yield
+    except TerraloopError:
+        raise
+    except Exception as error:  # boto's, OSError, ImportError: MLflow passes on whatever its client of the store raises
+        raise TemporaryFailure(
+            f"the store of MLflow's artifacts did not take the files ({type(error).__name__}: {said(error)})",
+            where=public_uri(os.environ.get(URI_VARIABLE, URI_VARIABLE)),
+            fix="See that it can be reached and has room, then run the step again",
+        ) from error
 
 
 def tracking_uri() -> str:
@@ -67,20 +96,11 @@ def tracking_uri() -> str:
     scheme = urlsplit(uri).scheme.partition("+")[0]  # postgresql+psycopg2 names the driver too
     if scheme not in {"http", "https", "sqlite", "postgresql", "mysql", "mssql"}:
         raise UsageError(
-            f"'{uri}' is no tracking store" if uri else "no tracking store is named",
+            f"'{public_uri(uri)}' is no tracking store" if uri else "no tracking store is named",
             where=URI_VARIABLE,
             fix="Set it to sqlite:///PATH/mlflow.db or to the URL of an MLflow server",
         )
     return uri
-
-
-def public_uri(uri: str) -> str:
-    """A tracking URI without user and password, a database's file by its full path: it names the store to people."""
-    file = database_file(uri)
-    if file is not None:
-        return f"sqlite:///{file}"
-    parts = urlsplit(uri)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 def database_file(uri: str) -> Path | None:
@@ -103,7 +123,7 @@ def open_database(uri: str) -> None:
             connection.execute("pragma schema_version")
     except (OSError, sqlite3.Error) as error:
         raise UsageError(
-            f"the tracking database cannot be opened ({error})", where=uri, fix=f"Correct {URI_VARIABLE}"
+            f"the tracking database cannot be opened ({error})", where=public_uri(uri), fix=f"Correct {URI_VARIABLE}"
         ) from error
 
 
@@ -153,7 +173,9 @@ def experiment(client: MlflowClient, name: str) -> str:
             found = client.get_experiment_by_name(name)
     if found is None or found.lifecycle_stage != "active":
         raise UsageError(
-            f"the experiment '{name}' is deleted", where=tracking_uri(), fix="Restore it in MLflow or purge it"
+            f"the experiment '{name}' is deleted",
+            where=public_uri(tracking_uri()),
+            fix="Restore it in MLflow or purge it",
         )
     return str(found.experiment_id)
 
@@ -164,8 +186,3 @@ def _unreachable(text: str, place: str) -> TemporaryFailure:
         where=place,
         fix=f"Check that MLflow is running and {URI_VARIABLE} is right, then run the step again",
     )
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).splitlines() or [type(error).__name__]
-    return lines[0][:200]

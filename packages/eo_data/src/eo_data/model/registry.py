@@ -12,6 +12,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from eo_data.errors import DataRefused, TemporaryFailure, UsageError
+from eo_data.model.tracking_uri import URI_VARIABLE, public_uri, said
 
 _SETTINGS: Final = {
     # MLflow's own retries take minutes; whoever runs a step or a server decides when to try again.
@@ -20,7 +21,6 @@ _SETTINGS: Final = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
-_URI: Final = "MLFLOW_TRACKING_URI"
 _SCHEMES: Final = {"http", "https", "sqlite", "postgresql", "mysql", "mssql"}
 _REFUSED: Final = {"PERMISSION_DENIED", "UNAUTHENTICATED", "INVALID_PARAMETER_VALUE", "BAD_REQUEST"}
 
@@ -33,7 +33,7 @@ def read_version(name: str, version: int, files: Sequence[str]) -> tuple[str, di
         DataRefused: If there is no such version, or a file of it is missing.
         TemporaryFailure: If the registry or the store of its artifacts does not answer.
     """
-    _check_uri(os.environ.get(_URI, ""))
+    _check_uri(os.environ.get(URI_VARIABLE, ""))
     for variable, value in _SETTINGS.items():
         os.environ.setdefault(variable, value)
     import mlflow
@@ -59,20 +59,22 @@ def _check_uri(uri: str) -> None:
     scheme = urlsplit(uri).scheme.partition("+")[0]
     if scheme not in _SCHEMES:
         raise UsageError(
-            f"'{uri}' is no registry" if uri else "no registry is named",
-            where=_URI,
+            f"'{public_uri(uri)}' is no registry" if uri else "no registry is named",
+            where=URI_VARIABLE,
             fix="Set it to sqlite:///PATH/mlflow.db or to the URL of an MLflow server",
         )
     if scheme != "sqlite":
         return
     file = Path(uri.removeprefix("sqlite:///"))
     if not file.is_file():
-        raise UsageError("there is no such database", where=uri, fix=f"Check {_URI}")
+        raise UsageError("there is no such database", where=public_uri(uri), fix=f"Check {URI_VARIABLE}")
     try:
         with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True, timeout=30)) as connection:
             connection.execute("select name from sqlite_master limit 1")
     except sqlite3.DatabaseError as error:
-        raise UsageError(f"this is no database ({error})", where=uri, fix=f"Check {_URI}") from error
+        raise UsageError(
+            f"this is no database ({error})", where=public_uri(uri), fix=f"Check {URI_VARIABLE}"
+        ) from error
 
 
 @contextmanager
@@ -93,23 +95,21 @@ def _answering(where: str, absent: str, fix: str) -> Iterator[None]:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             raise DataRefused(absent, where=where, fix=fix) from error
         if error.error_code in _REFUSED:
-            raise UsageError(f"MLflow refused the call ({_said(error)})", where=where, fix=f"Check {_URI}") from error
+            raise UsageError(
+                f"MLflow refused the call ({said(error)})", where=where, fix=f"Check {URI_VARIABLE}"
+            ) from error
         raise _unreachable(error) from error
     except RequestException as error:
         if isinstance(error, HTTPError) and error.response is not None and error.response.status_code == 404:
             raise DataRefused(absent, where=where, fix=fix) from error
         raise _unreachable(error) from error
     except OSError as error:
-        raise DataRefused(f"{absent} ({_said(error)})", where=where, fix=fix) from error
-
-
-def _said(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise DataRefused(f"{absent} ({said(error)})", where=where, fix=fix) from error
 
 
 def _unreachable(error: Exception) -> TemporaryFailure:
     return TemporaryFailure(
-        f"the registry did not answer ({_said(error)})",
-        where=os.environ.get(_URI, _URI),
-        fix=f"Check that MLflow is running and {_URI} is right",
+        f"the registry did not answer ({said(error)})",
+        where=public_uri(os.environ.get(URI_VARIABLE, URI_VARIABLE)),
+        fix=f"Check that MLflow is running and {URI_VARIABLE} is right",
     )
