@@ -61,7 +61,13 @@ def evaluate(store: Store, usecase: UseCase, model: str, uri: str, *, progress: 
         )
     own = candidate.name == usecase.name
     index = index_of(registry, candidate.description.dataset_digest if own else dataset.digest)
-    key = evaluation_key(candidate.digest, dataset.digest, champion.model_digest, index.digest, section)
+    key = evaluation_key(
+        (candidate.digest, candidate.description_digest),
+        dataset.digest,
+        (champion.model_digest, champion.description_digest),
+        index.digest,
+        section,
+    )
     existing = store.exists(f"{key}/{ALL_SCORED}")
     if existing:
         log.info("evaluate: this was evaluated before")
@@ -83,14 +89,24 @@ def evaluate(store: Store, usecase: UseCase, model: str, uri: str, *, progress: 
     }
 
 
-def evaluation_key(model: str, dataset: str, champion: str, index: str, section: GateSection) -> str:
+def evaluation_key(
+    model: tuple[str, str], dataset: str, champion: tuple[str, str], index: str, section: GateSection
+) -> str:
     """The folder of an evaluation: below model and dataset, what else it depends on.
 
-    Those are the champion and the index that the model was held against, and the bootstrap's settings; never what
-    differs by machine.
+    Those are the model's description (its tile plan is no part of the graph), the champion and the index that it was
+    held against, and the bootstrap's settings; never what differs by machine.
+
+    Args:
+        model: Digests of its `model.onnx` and `model.json`.
+        dataset: Its digest.
+        champion: The same two of the champion.
+        index: The index's model digest: it looks at single pixels, whatever the tiles.
+        section: The bootstrap's settings.
     """
-    rest = [EVALUATION_FORMAT, champion, index, section.resamples, section.seed]
-    return f"evaluations/{model}/{dataset}/{json_digest(rest)[:SHORT]}"
+    graph, description = model
+    rest = [EVALUATION_FORMAT, description, *champion, index, section.resamples, section.seed]
+    return f"evaluations/{graph}/{dataset}/{json_digest(rest)[:SHORT]}"
 
 
 def index_of(registry: Registry, dataset: str) -> Version:
