@@ -36,7 +36,7 @@ def measure(contestants: Mapping[str, tuple[Contestant, bytes]], dataset: Datase
         contestants: By role, each with the bytes of its graph.
         dataset: Its test split lends the pixels.
     """
-    raster = mosaic(dataset, "test", RASTER)[0]
+    raster = mosaic(dataset, dataset.chips("test"), RASTER)[0]
     size = dataset.manifest.chip_size
     by_way: dict[Way, ModelCost | None] = {}
     for contestant, graph in contestants.values():

@@ -79,11 +79,15 @@ def judge_evaluation(evaluation: Evaluation, section: GateSection) -> Judgement:
     if evaluation.index.digests == evaluation.champion.digests:
         opponents = {"index, which is champion": opponents["index"]}
     judgement = judge(pooled["candidate"].iou, opponents, evaluation.holdout_cells_with_target, section)
-    failed = [f"fails '{c.name}': {c.detail}" for c in evaluation.behaviour if c.passed is False]
-    if section.behaviour == "report" or not failed:
+    faults = [
+        f"{'could not be asked' if check.passed is None else 'fails'} '{check.name}': {check.detail}"
+        for check in evaluation.behaviour
+        if not check.passed
+    ]
+    if section.behaviour == "report" or not faults:
         return judgement
     against = judgement.reasons if judgement.verdict == "refused" else ()
-    return Judgement("refused", (*against, *failed))
+    return Judgement("refused", (*against, *faults))
 
 
 def _waiting(judgement: Judgement) -> Judgement:

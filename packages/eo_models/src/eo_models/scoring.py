@@ -90,7 +90,7 @@ def make_evaluation(
         bootstrap={"resamples": section.resamples, "seed": section.seed, "interval": 0.95},
         calibration=probabilities[candidate.way].calibration("test"),
         curves={role: probabilities[versions[role].way].curve("test") for role in CURVES},
-        behaviour=behaviour(candidate, dataset, usecase.data),
+        behaviour=behaviour(candidate, dataset, usecase.data, seen),
         costs=measure({role: (versions[role], files[role].graph) for role in CURVES}, dataset),
         git_commit=git_commit(),
     )
