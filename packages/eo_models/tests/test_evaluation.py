@@ -149,7 +149,10 @@ def test_everything_is_logged_to_the_run_that_made_the_version(world: World, pai
     record, folder = evaluated(world, pair)
     client = MlflowClient()
     logged = {item.path for item in client.list_artifacts(pair.better.run, f"evaluation/{folder.name}")}
-    assert {Path(path).name for path in logged} == {p.name for p in folder.iterdir()} - {"evaluation.json"}
+    assert {Path(path).name for path in logged} == {p.name for p in folder.iterdir()} - {
+        "evaluation.json",
+        "draft.json",
+    }
     metrics = client.get_run(pair.better.run).data.metrics
     assert metrics["holdout_iou_candidate"] == pytest.approx(record.splits["holdout"].pooled["candidate"].iou)
     assert metrics["test_calibration_error"] == pytest.approx(record.calibration.expected_error)
@@ -161,11 +164,29 @@ def test_equal_inputs_give_equal_evidence_but_for_costs(
     world = make_world()
     pair = make_pair(world)
     first, folder = evaluated(world, pair)
-    (folder / "evaluation.json").rename(tmp_path / "first.json")
+    for name in ("evaluation.json", "draft.json"):
+        (folder / name).rename(tmp_path / name)
     second, again = evaluated(world, pair)
     assert folder == again
     leave_out = {"costs", "git_commit"}
     assert first.model_dump(exclude=leave_out) == second.model_dump(exclude=leave_out)
+
+
+def test_an_evaluation_that_was_killed_goes_on_to_what_its_report_says(
+    world: World, pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(self: Registry, run_id: str) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Registry, "reopen", killed)  # the report is in the store then, the evaluation is not
+        patch.setattr("eo_models.costs.RASTER", 64)
+        with pytest.raises(KeyboardInterrupt):
+            evaluated(world, pair)
+    record, folder = evaluated(world, pair)  # by itself it would measure a larger raster
+    assert f"the raster is {record.costs.raster} x {record.costs.raster} pixels" in (folder / "report.md").read_text()
+    assert record.costs.raster == 64
+    assert (folder / "draft.json").read_bytes() == (folder / "evaluation.json").read_bytes()
 
 
 def test_what_differs_by_machine_does_not_enter_the_key(world: World) -> None:

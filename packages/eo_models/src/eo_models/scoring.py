@@ -40,7 +40,7 @@ def make_evaluation(
     files: Mapping[str, ModelFiles],
     *,
     progress: bool,
-) -> tuple[Evaluation, list[Sample]]:
+) -> Evaluation:
     """Score and compare.
 
     Args:
@@ -50,9 +50,6 @@ def make_evaluation(
         section: The bootstrap's settings.
         files: `candidate`, `champion` and `index`.
         progress: Whether to show a progress bar on stderr.
-
-    Returns:
-        The evaluation, and a few sample predictions of the candidate on the test split.
     """
     from tqdm import tqdm
 
@@ -74,7 +71,7 @@ def make_evaluation(
         )
         for split in SCORED
     }
-    record = Evaluation(
+    return Evaluation(
         format=EVALUATION_FORMAT,
         usecase=usecase.name,
         target=usecase.data.classes[TARGET].name,
@@ -94,7 +91,6 @@ def make_evaluation(
         costs=measure({role: (versions[role], files[role].graph) for role in CURVES}, dataset),
         git_commit=git_commit(),
     )
-    return record, sample_predictions(candidate, dataset)
 
 
 def compare(holdout: SplitScores, opponent: str, section: GateSection) -> Interval:
