@@ -63,7 +63,7 @@ def test_a_failed_behavioural_test_refuses_only_where_it_is_required(world: Worl
     sound = world.store.get_record(world.store.key(uri), Evaluation)
     first, *others = sound.behaviour
     failing = first.model_copy(update={"passed": False, "detail": "1000 pixels change"})
-    unasked = first.model_copy(update={"passed": None})
+    unasked = first.model_copy(update={"passed": None, "detail": "of 0 pixels"})
     faulty = sound.model_copy(update={"behaviour": (failing, *others)})
     open_question = sound.model_copy(update={"behaviour": (unasked, *others)})
     reported, required = (GateSection(min_cells=4, behaviour=rule) for rule in ("report", "require"))
@@ -72,4 +72,7 @@ def test_a_failed_behavioural_test_refuses_only_where_it_is_required(world: Worl
     assert refused.verdict == "refused"
     assert refused.reasons == ("fails 'nodata collar': 1000 pixels change",)
     assert judge_evaluation(sound, required).verdict == "promoted"
-    assert judge_evaluation(open_question, required).verdict == "promoted"
+    assert judge_evaluation(open_question, reported).verdict == "promoted"
+    refused = judge_evaluation(open_question, required)
+    assert refused.verdict == "refused"
+    assert refused.reasons == ("could not be asked 'nodata collar': of 0 pixels",)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from eo_data.dataset import ChipRecord, Dataset
 from eo_data.model.description import Tiling
 from eo_data.model.session import OnnxModel
 from eo_data.tiling import Pixels, Valid, predict_array
@@ -126,15 +127,42 @@ def test_where_nothing_lies_beyond_the_halo_it_is_not_asked_rather_than_passed(
 
 
 def test_scenes_for_it_are_real_chips_and_known_spectra(world: World) -> None:
-    pixels, valid = mosaic(world.dataset, "test", 100)
+    held_out = world.dataset.chips("holdout")
+    pixels, valid = mosaic(world.dataset, held_out, 100)
     assert pixels.shape == (4, 128, 128)
-    chips = {world.dataset.read(chip)[0].tobytes() for chip in world.dataset.chips("test")}
-    corner = pixels[:, :32, :32].astype(np.int16)
-    assert corner.tobytes() in chips
+    corners = [pixels[:, k : k + 32, j : j + 32].astype(np.int16) for k in (0, 32) for j in (0, 32, 64, 96)]
+    assert [corner.tobytes() for corner in corners] == [world.dataset.read(chip)[0].tobytes() for chip in held_out]
+    few, _ = mosaic(world.dataset, held_out, 64)  # four of eight: every other one
+    assert few[:, :32, 32:].astype(np.int16).tobytes() == world.dataset.read(held_out[2])[0].tobytes()
     assert not valid.all()
     snow = uniform_scene("snow", world.usecase.data, 16)
     assert snow is not None
     assert snow.mean(axis=(1, 2)) == pytest.approx([9200, 9000, 8300, 1100], rel=0.1)
+
+
+def test_real_pixels_are_those_of_holdout_cells_that_no_model_was_trained_on(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lent: list[str] = []
+    read = Dataset.read
+
+    def noted(self: Dataset, chip: ChipRecord) -> Any:
+        lent.append(chip.cell)
+        return read(self, chip)
+
+    monkeypatch.setattr(Dataset, "read", noted)
+    model = Scripted(world, ndwi, Tiling(tile=64, halo=0, blend=0))
+    lent.clear()  # of the description's golden chip
+    contestant = Contestant(None, model, [0, 1, 2, 3])
+    cells = {chip.cell for chip in world.dataset.chips("holdout")}
+    behaviour(contestant, world.dataset, world.usecase.data, {"holdout-00", "holdout-01"})
+    assert set(lent) == cells - {"holdout-00", "holdout-01"}
+    found = behaviour(contestant, world.dataset, world.usecase.data, cells)
+    assert {check.name for check in found if check.passed is None} == {
+        "nodata collar",
+        "tile offset",
+        "flips and rotations",
+    }
 
 
 def test_a_band_that_the_simulator_does_not_know_leaves_the_question_open(world: World) -> None:

@@ -5,17 +5,26 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from eo_data.dataset import Dataset
+from eo_data.errors import UsageError
+from eo_data.model.description import Tiling
+from eo_data.model.files import fetch_model
+from eo_data.model.session import OnnxModel
 from eo_data.store import Store
 from eo_models.configuration import gate_section
+from eo_models.contestants import registered, score
 from eo_models.evaluation import evaluate, evaluation_key
 from eo_models.evaluation_record import EVALUATION_FORMAT, Evaluation
+from eo_models.promotion import evaluated_version, promote
+from eo_models.registry import KIND_TAG, Registry
 from eo_models.spectral_index import tune_each
+from eo_models.tracking import DATASET_TAG
 
 from .conftest import SIZE, Pair, World
 
@@ -47,7 +56,7 @@ def with_items(world: World) -> Dataset:
 
 def test_the_record_says_per_scene_per_stratum_and_against_which_indices(world: World, pair: Pair) -> None:
     record, _ = evaluated(world, pair, with_items(world))
-    assert record.format == EVALUATION_FORMAT == 2
+    assert record.format == EVALUATION_FORMAT == 3
     test = record.splits["test"]
     assert [scene.scene for scene in test.scenes] == [f"test-{k:02d}" for k in range(4)]
     for scene, cell in zip(test.scenes, test.cells, strict=True):
@@ -140,7 +149,10 @@ def test_everything_is_logged_to_the_run_that_made_the_version(world: World, pai
     record, folder = evaluated(world, pair)
     client = MlflowClient()
     logged = {item.path for item in client.list_artifacts(pair.better.run, f"evaluation/{folder.name}")}
-    assert {Path(path).name for path in logged} == {p.name for p in folder.iterdir()} - {"evaluation.json"}
+    assert {Path(path).name for path in logged} == {p.name for p in folder.iterdir()} - {
+        "evaluation.json",
+        "draft.json",
+    }
     metrics = client.get_run(pair.better.run).data.metrics
     assert metrics["holdout_iou_candidate"] == pytest.approx(record.splits["holdout"].pooled["candidate"].iou)
     assert metrics["test_calibration_error"] == pytest.approx(record.calibration.expected_error)
@@ -152,19 +164,82 @@ def test_equal_inputs_give_equal_evidence_but_for_costs(
     world = make_world()
     pair = make_pair(world)
     first, folder = evaluated(world, pair)
-    (folder / "evaluation.json").rename(tmp_path / "first.json")
+    for name in ("evaluation.json", "draft.json"):
+        (folder / name).rename(tmp_path / name)
     second, again = evaluated(world, pair)
     assert folder == again
     leave_out = {"costs", "git_commit"}
     assert first.model_dump(exclude=leave_out) == second.model_dump(exclude=leave_out)
 
 
+def test_an_evaluation_that_was_killed_goes_on_to_what_its_report_says(
+    world: World, pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(self: Registry, run_id: str) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Registry, "reopen", killed)  # the report is in the store then, the evaluation is not
+        patch.setattr("eo_models.costs.RASTER", 64)
+        with pytest.raises(KeyboardInterrupt):
+            evaluated(world, pair)
+    record, folder = evaluated(world, pair)  # by itself it would measure a larger raster
+    assert f"the raster is {record.costs.raster} x {record.costs.raster} pixels" in (folder / "report.md").read_text()
+    assert record.costs.raster == 64
+    assert (folder / "draft.json").read_bytes() == (folder / "evaluation.json").read_bytes()
+
+
 def test_what_differs_by_machine_does_not_enter_the_key(world: World) -> None:
     section = gate_section(world.usecase)
-    key = evaluation_key("a", "b", "c", "d", section)
+    model, champion = ("graph", "description"), ("other graph", "other description")
+    key = evaluation_key(model, "b", champion, "d", section)
     same = section.model_copy(update={"approval": "required", "behaviour": "require", "tolerance": 0.2})
-    assert evaluation_key("a", "b", "c", "d", same) == key
-    assert evaluation_key("a", "b", "c", "d", section.model_copy(update={"seed": 1})) != key
+    assert evaluation_key(model, "b", champion, "d", same) == key
+    assert evaluation_key(model, "b", champion, "d", section.model_copy(update={"seed": 1})) != key
+    assert evaluation_key(("graph", "other tiles"), "b", champion, "d", section) != key
+    assert evaluation_key(model, "b", ("other graph", "other tiles"), "d", section) != key
+
+
+def test_the_same_graph_in_other_tiles_is_another_version_to_evaluate_and_promote(world: World, pair: Pair) -> None:
+    registry = Registry(world.usecase.name)
+    files = fetch_model(pair.better.uri)
+    tiling = files.description.tiling.model_copy(update={"tile": 64})
+    tags = {KIND_TAG: "network", DATASET_TAG: world.dataset.digest}
+    with registry.run("other tiles", tags) as run:
+        other = registry.register(run, files.graph, files.description.model_copy(update={"tiling": tiling}), tags)
+    assert other.digest == pair.better.digest
+    assert other.description_digest != pair.better.description_digest
+    results = [
+        evaluate(world.store, world.usecase, version.uri, world.dataset.uri, progress=False)
+        for version in (pair.better, other)
+    ]
+    assert [result["existing"] for result in results] == [False, False]
+    first, second = (result["evaluation"] for result in results)
+    record = world.store.get_record(world.store.key(first), Evaluation)
+    assert record.candidate.description_digest == pair.better.description_digest
+
+    # In a registry that counts anew the description that was scored is promoted, not the newest of that graph.
+    renumbered = record.model_copy(
+        update={"candidate": record.candidate.model_copy(update={"uri": "models:/made-up/9"})}
+    )
+    assert evaluated_version(registry, renumbered).uri == pair.better.uri
+    assert promote(world.store, world.usecase, first)["champion"] == pair.better.uri
+    with pytest.raises(UsageError, match="Run evaluate again"):  # not: it is the champion already
+        promote(world.store, world.usecase, second)
+
+
+def test_equal_graphs_in_other_tiles_are_scored_each_for_itself(world: World, pair: Pair) -> None:
+    files = fetch_model(pair.better.uri)
+    candidate = registered(files, world.usecase)
+    asked: list[int] = []
+    plans = [Tiling(tile=64, halo=0, blend=0), Tiling(tile=96, halo=0, blend=0), Tiling(tile=96, halo=0, blend=0)]
+    contestants = {}
+    for number, tiling in enumerate(plans):
+        description = candidate.description.model_copy(update={"tiling": tiling})
+        contestants[str(number)] = replace(candidate, model=OnnxModel(files.graph, description))
+    chips = world.dataset.chips("test")[:1]
+    score(contestants, world.dataset, chips, lambda chip, way, *_: asked.append(way[1].tile))
+    assert asked == [64, 96]
 
 
 def test_the_champion_can_be_named_by_the_ledger(world: World, pair: Pair) -> None:

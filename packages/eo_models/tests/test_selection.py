@@ -11,15 +11,16 @@ import pytest
 from eo_data.errors import DataRefused, UsageError
 from eo_models.cli import main
 from eo_models.configuration import gate_section
-from eo_models.registry import Registry
+from eo_models.registry import KIND_TAG, Registry
 from eo_models.selection import select_best
+from eo_models.tracking import DATASET_TAG
 
 from .conftest import Pair, World, register_threshold
 
 
 def fail(registry: Registry) -> None:
     """A run with the best figure of all, which does not finish."""
-    with registry.run("failed", {}) as run:
+    with registry.run("failed", {DATASET_TAG: "d" * 64}) as run:
         run.log_metrics({"validation_iou": 0.98})
         raise ValueError("on purpose")
 
@@ -31,9 +32,10 @@ def test_finished_runs_are_ranked_by_the_figure_of_what_was_registered(
     best = register_threshold(world, registry, 0.05, "network")
     # The tracking store shows the last epoch; the version is of the best one.
     registry.reopen(best.run).log_metrics({"validation_iou": 0.01}, step=16)
-    with registry.run("trial without a version", {}) as trial:
+    on_it = {DATASET_TAG: world.dataset.digest}
+    with registry.run("trial without a version", on_it) as trial:
         trial.log_metrics({"validation_iou": 0.42})
-    with registry.run("without the metric", {}) as other:
+    with registry.run("without the metric", on_it) as other:
         other.log_metrics({"loss": 0.9, "test_iou_candidate": 0.99})
     with pytest.raises(ValueError, match="on purpose"):
         fail(registry)
@@ -46,11 +48,31 @@ def test_finished_runs_are_ranked_by_the_figure_of_what_was_registered(
     assert said["ranking"][1]["model"] is None
 
 
+def test_runs_on_other_pixels_are_left_out_and_counted(world: World, tmp_path: Path) -> None:
+    registry = Registry("made-up")
+    for name, digest, iou in (("easy", "e" * 64, 0.9), ("hard", "d" * 64, 0.4), ("harder", "d" * 64, 0.3)):
+        with registry.run(name, {DATASET_TAG: digest, KIND_TAG: "trial"}) as run:
+            run.log_metrics({"validation_iou": iou})
+    with registry.run("of no dataset", {}) as run:
+        run.log_metrics({"validation_iou": 0.8})
+    newest = select_best(world.usecase, "made-up")
+    assert [(one["name"], one["dataset"], one["kind"]) for one in newest["ranking"]] == [
+        ("hard", "d" * 64, "trial"),
+        ("harder", "d" * 64, "trial"),
+    ]
+    assert (newest["name"], newest["left_out"]) == ("hard", 2)
+    result = tmp_path / "result.json"
+    flags = ["--experiment", "made-up", "--dataset", "e" * 64, "--result", str(result)]
+    assert main(["select-best", *flags]) == 0
+    said = json.loads(result.read_text())
+    assert (said["name"], said["dataset"], said["left_out"]) == ("easy", "e" * 64, 3)
+
+
 def test_the_metric_is_the_use_cases_and_losses_rank_upwards(make_world: Callable[..., World]) -> None:
     world = make_world(gate={"metric": "validation_loss"})
     registry = Registry("made-up")
     for loss in (0.4, 0.2, 0.3):
-        with registry.run(f"loss {loss}", {}) as run:
+        with registry.run(f"loss {loss}", {DATASET_TAG: world.dataset.digest}) as run:
             run.log_metrics({"validation_loss": loss, "validation_iou": loss})
     ranking = select_best(world.usecase, "made-up")["ranking"]
     assert [one["value"] for one in ranking] == [0.2, 0.3, 0.4]
@@ -61,7 +83,9 @@ def test_a_metric_that_no_version_holds_is_that_of_its_run(make_world: Callable[
     registry = Registry("made-up")
     version = register_threshold(world, registry, 0.05, "network")
     assert registry.finished_runs()[0].info.run_id == version.run
-    with pytest.raises(DataRefused, match="none of 1 finished runs has the metric 'validation_loss'"):
+    with pytest.raises(
+        DataRefused, match="none of 1 finished runs of dataset dddddddddddd has the metric 'validation_loss'"
+    ):
         select_best(world.usecase, "made-up")
     registry.reopen(version.run).log_metrics({"validation_loss": 0.3})
     [one] = select_best(world.usecase, "made-up")["ranking"]
@@ -72,11 +96,15 @@ def test_no_run_with_the_metric_is_an_error_that_names_it(
     make_world: Callable[..., World], capfd: pytest.CaptureFixture[str]
 ) -> None:
     make_world()
-    with Registry("made-up").run("one", {}) as run:
+    with Registry("made-up").run("none", {}) as run:
+        run.log_metrics({"validation_iou": 0.9})
+    assert main(["select-best", "--experiment", "made-up"]) == 3
+    assert "none of 1 finished runs says its dataset" in capfd.readouterr().err
+    with Registry("made-up").run("one", {DATASET_TAG: "d" * 64}) as run:
         run.log_metrics({"loss": 0.9})
     assert main(["select-best", "--experiment", "made-up"]) == 3
     said = capfd.readouterr().err
-    assert "none of 1 finished runs has the metric 'validation_iou'" in said
+    assert "none of 1 finished runs of dataset dddddddddddd has the metric 'validation_iou'" in said
     assert "gate.metric" in said
 
 

@@ -79,7 +79,9 @@ def test_there_and_back_by_command_with_equal_digests(
     OnnxModel(files.graph, files.description).self_test()
     [version] = Registry("made-up").versions()
     assert dict(version.tags) == dict(pair.better.tags)
-    key = f"evaluations/{pair.better.digest}/{world.dataset.digest}/0123456789abcdef"
+    # Figures from elsewhere are there to be read, not where `evaluate` and `promote` look for evidence.
+    assert store.list("evaluations") == []
+    key = f"imports/evaluations/{pair.better.digest}/{world.dataset.digest}/0123456789abcdef"
     assert store.get_json(f"{key}/evaluation.json") == {"format": 2}
     # Another ledger's verdict would pass for one of this ledger.
     assert store.list(key) == [f"{key}/evaluation.json", f"{key}/report.html"]
@@ -160,6 +162,16 @@ def test_a_folder_that_does_not_match_is_refused_and_nothing_is_registered(
     with pytest.raises(DataRefused, match=told):
         import_version(store, str(exported))
     assert Registry("made-up").versions() == []
+    assert store.list("evaluations") == store.list("imports") == []
+
+
+def test_nothing_is_kept_of_a_version_that_could_not_be_registered(
+    exported: Path, elsewhere: tuple[Store, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, _ = elsewhere
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "file:///a/folder/is/no/registry")
+    with pytest.raises(UsageError, match="no tracking store"):
+        import_version(store, str(exported))
     assert store.list("evaluations") == store.list("imports") == []
 
 

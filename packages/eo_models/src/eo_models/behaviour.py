@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence, Set
 from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from eo_data.dataset import Dataset
+from eo_data.dataset import ChipRecord, Dataset
 from eo_data.model.session import classify
 from eo_data.tiling import Pixels, Valid
 from eo_data.usecase import IGNORE, DataSection
@@ -27,6 +27,11 @@ AGREEMENT: Final = 0.95
 FALSE_TARGET: Final = 0.05
 """Greatest share of a scene of cloud or snow alone that may be called the target class."""
 
+COLLAR: Final = "nodata collar"
+OFFSET: Final = "tile offset"
+TURNS: Final = "flips and rotations"
+ON_REAL_PIXELS: Final = (COLLAR, OFFSET, TURNS)
+
 Number = TypeVar("Number", bound=np.generic)
 
 _LARGEST: Final = 1024
@@ -34,27 +39,42 @@ _TURNED: Final = 256
 _SYNTHETIC: Final = 192
 
 
-def behaviour(candidate: Contestant, dataset: Dataset, data: DataSection) -> tuple[Check, ...]:
+def behaviour(
+    candidate: Contestant, dataset: Dataset, data: DataSection, seen: Set[str] = frozenset()
+) -> tuple[Check, ...]:
     """All behavioural tests of a candidate.
 
     Args:
         candidate: Whom.
-        dataset: Its test split lends the real pixels; labels play no part.
+        dataset: Its holdout lends the real pixels, since a gate may ask for these tests; labels play no part.
         data: Bands and classes.
+        seen: Cells whose pixels do not count: a model was trained on them.
     """
-    plan = candidate.description.tiling.plan()
-    side = min(_LARGEST, max(2 * plan.step, 4 * plan.halo, dataset.manifest.chip_size))
-    pixels, valid = mosaic(dataset, "test", side)
-    reference = _Prediction(candidate, pixels, valid)
     name = data.classes[TARGET].name
+    chips = [chip for chip in dataset.chips("holdout") if chip.cell not in seen]
     return (
-        _collar(candidate, pixels, valid, reference),
-        _offset(candidate, pixels, valid, reference),
-        _turns(candidate, pixels[:, :_TURNED, :_TURNED], valid[:_TURNED, :_TURNED]),
+        *(_on_real_pixels(candidate, dataset, chips) if chips else map(_unasked, ON_REAL_PIXELS)),
         _uniform("cloud", candidate, data, name),
         _uniform("snow", candidate, data, name),
         _constants(candidate, data),
     )
+
+
+def _on_real_pixels(candidate: Contestant, dataset: Dataset, chips: Sequence[ChipRecord]) -> tuple[Check, ...]:
+    plan = candidate.description.tiling.plan()
+    side = min(_LARGEST, max(2 * plan.step, 4 * plan.halo, dataset.manifest.chip_size))
+    pixels, valid = mosaic(dataset, chips, side)
+    reference = _Prediction(candidate, pixels, valid)
+    return (
+        _collar(candidate, pixels, valid, reference),
+        _offset(candidate, pixels, valid, reference),
+        _turns(candidate, pixels[:, :_TURNED, :_TURNED], valid[:_TURNED, :_TURNED]),
+    )
+
+
+def _unasked(name: str) -> Check:
+    detail = "no holdout chip lies outside the cells that a model was trained on"
+    return Check(name=name, passed=None, value=None, limit="not asked", detail=detail, simulated=False)
 
 
 class _Prediction:
@@ -80,7 +100,7 @@ def _collar(candidate: Contestant, pixels: Pixels, valid: Valid, reference: _Pre
     outside[inner] = IGNORE
     leaked = int((outside != IGNORE).sum())
     return Check(
-        name="nodata collar",
+        name=COLLAR,
         passed=None if not compared else not changed and not leaked,
         value=float(changed) if compared else None,
         limit="0 pixels",
@@ -102,7 +122,7 @@ def _offset(candidate: Contestant, pixels: Pixels, valid: Valid, reference: _Pre
     changed, compared = share(shift)
     odd, compared_odd = share(1)
     return Check(
-        name="tile offset",
+        name=OFFSET,
         passed=None if not compared else not changed,
         value=float(changed) if compared else None,
         limit="0 pixels",
@@ -122,7 +142,7 @@ def _turns(candidate: Contestant, pixels: Pixels, valid: Valid) -> Check:
     known = [share for share in shares if math.isfinite(share)]
     least = min(known, default=None)
     return Check(
-        name="flips and rotations",
+        name=TURNS,
         passed=None if least is None else least >= AGREEMENT,
         value=None if least is None else round(least, 6),
         limit=f"at least {AGREEMENT:.0%} of the pixels",

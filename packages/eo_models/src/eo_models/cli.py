@@ -68,11 +68,14 @@ def _parser() -> StepParser:
     tool.add_argument("--out", required=True, metavar="FOLDER", help="a new folder")
     tool = _add_tool(steps, "import", "register an exported version in this store and registry", _import)
     tool.add_argument("--from", dest="source", required=True, metavar="FOLDER", help="what `export` wrote")
-    tool = _add_tool(steps, "select-best", "rank an experiment's finished runs", _select_best, store=False)
+    tool = _add_tool(
+        steps, "select-best", "rank an experiment's finished runs on one dataset", _select_best, store=False
+    )
     tool.add_argument("--experiment", required=True, metavar="NAME", help="the MLflow experiment")
     tool.add_argument(
         "--usecase", metavar="NAME", help="whose `gate.metric` ranks; the one of the experiment's name unless told"
     )
+    tool.add_argument("--dataset", metavar="DIGEST", help="whose runs; that of the newest finished run unless told")
     _add_tool(steps, "send-runs", "send the runs that were kept while MLflow did not answer", _send_runs, store=False)
     return parser
 
@@ -148,7 +151,8 @@ def _select_best(arguments: argparse.Namespace) -> dict[str, Any]:
     from eo_data.usecase import UseCase
     from eo_models.selection import select_best
 
-    return select_best(UseCase.load(arguments.usecase or arguments.experiment), arguments.experiment)
+    usecase = UseCase.load(arguments.usecase or arguments.experiment)
+    return select_best(usecase, arguments.experiment, arguments.dataset)
 
 
 def _send_runs(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -199,7 +199,7 @@ class GateSection(Section):
         "except for one that ends in `loss` or `error`",
     )
     behaviour: Literal["report", "require"] = Field(
-        default="report", description="whether a failed behavioural test is a refusal"
+        default="report", description="whether a behavioural test that fails, or cannot be asked, is a refusal"
     )
     approval: Literal["none", "required"] = Field(
         default="none", description="whether a person must approve, `promote --approved-by NAME`"

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from eo_data.dataset import ChipRecord, Dataset, model_input
 from eo_data.errors import DataRefused
-from eo_data.model.description import ModelDescription
+from eo_data.model.description import ModelDescription, Tiling
 from eo_data.model.files import ModelFiles
 from eo_data.model.session import OnnxModel, classify
 from eo_data.tiling import Pixels, Valid
@@ -23,8 +23,11 @@ from eo_models.inputs import model_bands
 ROLES: Final = ("candidate", "champion", "index", "index_untuned")
 """The roles that every evaluation has; beside them stand the baselines that the bands allow."""
 
-Observe = Callable[[ChipRecord, str, Pixels, Valid, NDArray[np.uint8]], None]
-"""Told of each chip, model digest, probability `[classes, H, W]`, where there is data, and label."""
+Way = tuple[str, Tiling, tuple[int, ...]]
+"""What a mask depends on beside the pixels: model digest, tile plan, bands."""
+
+Observe = Callable[[ChipRecord, Way, Pixels, Valid, NDArray[np.uint8]], None]
+"""Told of each chip, way, probability `[classes, H, W]`, where there is data, and label."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +38,13 @@ class Contestant:
         uri: Its version; None for an index that is no version.
         model: In memory.
         bands: Where the bands that it reads stand in the dataset.
+        description_digest: sha256 of its `model.json` as registered; None for an index that is no version.
     """
 
     uri: str | None
     model: OnnxModel
     bands: list[int]
+    description_digest: str | None = None
 
     @property
     def description(self) -> ModelDescription:
@@ -50,6 +55,11 @@ class Contestant:
     def digest(self) -> str:
         """The model digest."""
         return self.model.digest
+
+    @property
+    def way(self) -> Way:
+        """Equal for those that give equal masks."""
+        return self.digest, self.description.tiling, tuple(self.bands)
 
     def probability(self, pixels: Pixels, valid: Valid) -> Pixels:
         """Probabilities `[classes, H, W]` of the dataset's bands `[bands, H, W]`."""
@@ -65,6 +75,7 @@ class Contestant:
         return {
             "uri": self.uri,
             "digest": self.digest,
+            "description_digest": self.description_digest,
             "architecture": description.architecture,
             "threshold": description.parameters.get("threshold"),
         }
@@ -85,7 +96,8 @@ def registered(files: ModelFiles, usecase: UseCase) -> Contestant:
             fix="Evaluate it under a use case with its classes",
         )
     model = OnnxModel(files.graph, files.description)
-    return Contestant(files.uri, model, model_bands(model.description.input.bands, usecase.data.input_bands, files.uri))
+    bands = model_bands(model.description.input.bands, usecase.data.input_bands, files.uri)
+    return Contestant(files.uri, model, bands, files.description_digest)
 
 
 def untuned(usecase: UseCase, dataset: Dataset) -> Contestant:
@@ -115,17 +127,17 @@ def score(
     chips: Iterable[ChipRecord],
     observe: Observe | None = None,
 ) -> list[ChipScore]:
-    """Counts per chip and contestant; equal models are asked once."""
+    """Counts per chip and contestant; what gives equal masks is asked once."""
     result = []
     for chip in chips:
         image, label = dataset.read(chip)
         pixels, valid = model_input(image)
-        by_digest: dict[str, Counts] = {}
+        by_way: dict[Way, Counts] = {}
         for contestant in contestants.values():
-            if contestant.digest not in by_digest:
+            if contestant.way not in by_way:
                 probability = contestant.probability(pixels, valid)
-                by_digest[contestant.digest] = count(classify(probability, valid), label)
+                by_way[contestant.way] = count(classify(probability, valid), label)
                 if observe is not None:
-                    observe(chip, contestant.digest, probability, valid, label)
-        result.append(ChipScore(chip, {role: by_digest[c.digest] for role, c in contestants.items()}))
+                    observe(chip, contestant.way, probability, valid, label)
+        result.append(ChipScore(chip, {role: by_way[c.way] for role, c in contestants.items()}))
     return result

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from eo_data.dataset import Dataset
 from eo_data.tiling import Pixels
-from eo_models.contestants import Contestant
+from eo_models.contestants import Contestant, Way
 from eo_models.evaluation_record import Costs, ModelCost
 from eo_models.made_up_scenes import mosaic
 
@@ -36,13 +36,13 @@ def measure(contestants: Mapping[str, tuple[Contestant, bytes]], dataset: Datase
         contestants: By role, each with the bytes of its graph.
         dataset: Its test split lends the pixels.
     """
-    raster = mosaic(dataset, "test", RASTER)[0]
+    raster = mosaic(dataset, dataset.chips("test"), RASTER)[0]
     size = dataset.manifest.chip_size
-    by_digest: dict[str, ModelCost | None] = {}
+    by_way: dict[Way, ModelCost | None] = {}
     for contestant, graph in contestants.values():
-        if contestant.digest not in by_digest:
-            by_digest[contestant.digest] = _probe(contestant, graph, raster, size)
-    measured = {role: by_digest[contestant.digest] for role, (contestant, _) in contestants.items()}
+        if contestant.way not in by_way:
+            by_way[contestant.way] = _probe(contestant, graph, raster, size)
+    measured = {role: by_way[contestant.way] for role, (contestant, _) in contestants.items()}
     return Costs(
         machine=_processor(),
         chip=size,

@@ -13,19 +13,23 @@ from eo_data.model.ledger import Ledger
 from eo_data.store import Store
 from eo_data.usecase import UseCase
 from eo_models.configuration import GateSection, gate_section
-from eo_models.contestants import ROLES
+from eo_models.contestants import ROLES, registered
 from eo_models.evaluation_record import EVALUATION_FORMAT, Evaluation
 from eo_models.evaluation_report import report_files
 from eo_models.index_version import KIND
 from eo_models.inputs import require_same_data
 from eo_models.registry import KIND_TAG, Registry, Version
-from eo_models.scoring import SCORED, make_evaluation
+from eo_models.scoring import SCORED, make_evaluation, sample_predictions
 from eo_models.tracking import DATASET_TAG
 
 log = logging.getLogger(__name__)
 
 ALL_SCORED: Final = "evaluation.json"
 """Written last: an evaluation is there when this is."""
+
+DRAFT: Final = "draft.json"
+"""Written first, the same bytes: everything else is drawn from it, so that an attempt that goes on where another was
+killed cannot say other figures than those that were shown."""
 
 
 def evaluate(store: Store, usecase: UseCase, model: str, uri: str, *, progress: bool = True) -> dict[str, Any]:
@@ -61,7 +65,13 @@ def evaluate(store: Store, usecase: UseCase, model: str, uri: str, *, progress: 
         )
     own = candidate.name == usecase.name
     index = index_of(registry, candidate.description.dataset_digest if own else dataset.digest)
-    key = evaluation_key(candidate.digest, dataset.digest, champion.model_digest, index.digest, section)
+    key = evaluation_key(
+        (candidate.digest, candidate.description_digest),
+        dataset.digest,
+        (champion.model_digest, champion.description_digest),
+        index.digest,
+        section,
+    )
     existing = store.exists(f"{key}/{ALL_SCORED}")
     if existing:
         log.info("evaluate: this was evaluated before")
@@ -83,14 +93,24 @@ def evaluate(store: Store, usecase: UseCase, model: str, uri: str, *, progress: 
     }
 
 
-def evaluation_key(model: str, dataset: str, champion: str, index: str, section: GateSection) -> str:
+def evaluation_key(
+    model: tuple[str, str], dataset: str, champion: tuple[str, str], index: str, section: GateSection
+) -> str:
     """The folder of an evaluation: below model and dataset, what else it depends on.
 
-    Those are the champion and the index that the model was held against, and the bootstrap's settings; never what
-    differs by machine.
+    Those are the model's description (its tile plan is no part of the graph), the champion and the index that it was
+    held against, and the bootstrap's settings; never what differs by machine.
+
+    Args:
+        model: Digests of its `model.onnx` and `model.json`.
+        dataset: Its digest.
+        champion: The same two of the champion.
+        index: The index's model digest: it looks at single pixels, whatever the tiles.
+        section: The bootstrap's settings.
     """
-    rest = [EVALUATION_FORMAT, champion, index, section.resamples, section.seed]
-    return f"evaluations/{model}/{dataset}/{json_digest(rest)[:SHORT]}"
+    graph, description = model
+    rest = [EVALUATION_FORMAT, description, *champion, index, section.resamples, section.seed]
+    return f"evaluations/{graph}/{dataset}/{json_digest(rest)[:SHORT]}"
 
 
 def index_of(registry: Registry, dataset: str) -> Version:
@@ -121,12 +141,15 @@ def _write(
     progress: bool,
 ) -> None:
     """Score, draw, store and log; the evaluation itself last."""
-    candidate = files["candidate"]
-    record, samples = make_evaluation(store, usecase, dataset, section, files, progress=progress)
+    candidate, draft = files["candidate"], f"{key}/{DRAFT}"
+    if not store.exists(draft):
+        scored = make_evaluation(store, usecase, dataset, section, files, progress=progress)
+        store.put_json_new(draft, scored.model_dump(mode="json"))
+    record = store.get_record(draft, Evaluation)
+    samples = sample_predictions(registered(candidate, usecase), dataset)
     documents = report_files(record, candidate, usecase, dataset.manifest, samples)
     for name, data in documents.items():
         store.put_new(f"{key}/{name}", data)
-    evaluation = record.model_dump(mode="json")
     run = registry.reopen(candidate.run)
     run.log_metrics(
         {
@@ -137,4 +160,4 @@ def _write(
         }
     )
     run.log_files(documents, f"evaluation/{key.rsplit('/', 1)[1]}")
-    store.put_json_new(f"{key}/{ALL_SCORED}", evaluation)
+    store.put_new(f"{key}/{ALL_SCORED}", store.get(draft))

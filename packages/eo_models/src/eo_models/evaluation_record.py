@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from eo_models.bootstrap import Bounds, Interval
 
-EVALUATION_FORMAT: Final = 2
+EVALUATION_FORMAT: Final = 3
 """Raised when evaluating changes meaning: an evaluation under another format is another evaluation."""
 
 
@@ -17,12 +17,21 @@ class _Record(BaseModel):
 
 
 class Party(_Record):
-    """One of those that were scored; an untuned index is no version and has no URI."""
+    """One of those that were scored: by the digests of `model.onnx` and `model.json`.
+
+    An untuned index is no version: it has no URI, and its description is not registered.
+    """
 
     uri: str | None
     digest: str
+    description_digest: str | None
     architecture: str
     threshold: float | None = None
+
+    @property
+    def digests(self) -> tuple[str, str | None]:
+        """What a version is: the same graph may be served in other tiles, say."""
+        return self.digest, self.description_digest
 
 
 class Pooled(_Record):

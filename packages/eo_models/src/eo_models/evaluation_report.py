@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from eo_data.dataset import Manifest
 from eo_data.model.files import ModelFiles
@@ -26,6 +26,8 @@ from eo_models.report_tables import (
     split_table,
     strata_blocks,
 )
+
+Digests = tuple[str, str | None]
 
 
 def report_files(
@@ -55,11 +57,11 @@ def _pictures(record: Evaluation, usecase: UseCase, samples: Sequence[Sample]) -
     names = role_names(record)
     judged = {split: record.splits[split] for split in ("holdout", "test")}
     # Equal models draw equal lines: the champion may be the index.
-    parties = {role: getattr(record, role).digest for role in ("candidate", "champion", "index")}
+    parties = {role: getattr(record, role).digests for role in ("candidate", "champion", "index")}
     distinct = {
         role: f"{role} ({getattr(record, role).architecture})"
-        for role, digest in parties.items()
-        if digest not in _before(parties, role)
+        for role, digests in parties.items()
+        if digests not in _before(parties, role)
     }
     pooled = record.splits["test"].pooled
     simulated = ", simulated scenes" if record.simulated else ""
@@ -76,7 +78,7 @@ def _pictures(record: Evaluation, usecase: UseCase, samples: Sequence[Sample]) -
     }
 
 
-def _before(parties: dict[str, str], role: str) -> set[str]:
+def _before(parties: Mapping[str, Digests], role: str) -> set[Digests]:
     roles = list(parties)
     return {parties[other] for other in roles[: roles.index(role)]}
 

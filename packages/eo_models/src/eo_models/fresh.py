@@ -60,7 +60,7 @@ def evaluate_fresh(store: Store, usecase: UseCase, model: str, uri: str, *, prog
     connect()
     files = _fetch(store, usecase, model)
     own = own_dataset(store, files.description)
-    rest = [FRESH_FORMAT, section.resamples, section.seed, own is not None]
+    rest = [FRESH_FORMAT, files.description_digest, section.resamples, section.seed, own is not None]
     key = f"evaluations/{files.digest}/{dataset.digest}/fresh-{json_digest(rest)[:SHORT]}"
     existing = store.exists(f"{key}/fresh.json")
     if not existing:

@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eo_data.bands import band_key
-from eo_data.dataset import Dataset, model_input
+from eo_data.dataset import ChipRecord, Dataset, model_input
 from eo_data.simulate.spectra import BANDS, CLOUD, SURFACE, Material
 from eo_data.tiling import Pixels, Valid
-from eo_data.usecase import DataSection, Split
-from eo_models.figures import choose_chips
+from eo_data.usecase import DataSection
 
 SPECTRA: Final[dict[str, NDArray[np.float32]]] = {"cloud": CLOUD, "snow": SURFACE[Material.SNOW]}
 """Reflectance by the simulator's bands."""
 
 
-def mosaic(dataset: Dataset, split: Split, side: int) -> tuple[Pixels, Valid]:
-    """A square of at least `side` pixels made of a split's chips, the same ones again where they do not suffice.
+def mosaic(dataset: Dataset, chips: Sequence[ChipRecord], side: int) -> tuple[Pixels, Valid]:
+    """A square of at least `side` pixels made of chips, evenly over their order, whatever their labels.
 
-    Where chips meet the picture jumps; that does not matter where predictions of the same pixels are compared.
+    The same ones come again where they do not suffice. Where chips meet the picture jumps; that does not matter
+    where predictions of the same pixels are compared.
+
+    Args:
+        dataset: Whose chips.
+        chips: One at least.
+        side: Pixels.
     """
     size = dataset.manifest.chip_size
     across = math.ceil(side / size)
-    chosen = choose_chips(dataset.chips(split), across**2)
-    images = [dataset.read(chosen[k % len(chosen)])[0] for k in range(across**2)]
+    count = across**2
+    chosen = [chips[k * len(chips) // count] for k in range(count)] if len(chips) > count else chips
+    images = [dataset.read(chosen[k % len(chosen)])[0] for k in range(count)]
     rows = [np.concatenate(images[k : k + across], axis=2) for k in range(0, across**2, across)]
     return model_input(np.concatenate(rows, axis=1))
 

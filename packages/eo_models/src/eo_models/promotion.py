@@ -54,7 +54,7 @@ def promote(store: Store, usecase: UseCase, uri: str, *, approved_by: str | None
     record = f"{key}/verdict-{usecase.digest('gate')[:16]}.json"
     judgement = _settled(store, record, evaluation, ledger.entries(), f"{key}/evaluation.json")
     if judgement is None:
-        if evaluation.champion.digest != champion.model_digest:
+        if evaluation.champion.digests != _digests(champion):
             raise UsageError(
                 f"the champion is {champion.uri} now, this evaluation was against {evaluation.champion.uri}",
                 where=uri,
@@ -76,14 +76,18 @@ def judge_evaluation(evaluation: Evaluation, section: GateSection) -> Judgement:
     """What the gate says of an evaluation's holdout."""
     pooled = evaluation.splits["holdout"].pooled
     opponents = {role: Opponent(pooled[role].iou, interval) for role, interval in evaluation.comparisons.items()}
-    if evaluation.index.digest == evaluation.champion.digest:
+    if evaluation.index.digests == evaluation.champion.digests:
         opponents = {"index, which is champion": opponents["index"]}
     judgement = judge(pooled["candidate"].iou, opponents, evaluation.holdout_cells_with_target, section)
-    failed = [f"fails '{c.name}': {c.detail}" for c in evaluation.behaviour if c.passed is False]
-    if section.behaviour == "report" or not failed:
+    faults = [
+        f"{'could not be asked' if check.passed is None else 'fails'} '{check.name}': {check.detail}"
+        for check in evaluation.behaviour
+        if not check.passed
+    ]
+    if section.behaviour == "report" or not faults:
         return judgement
     against = judgement.reasons if judgement.verdict == "refused" else ()
-    return Judgement("refused", (*against, *failed))
+    return Judgement("refused", (*against, *faults))
 
 
 def _waiting(judgement: Judgement) -> Judgement:
@@ -94,13 +98,14 @@ def _waiting(judgement: Judgement) -> Judgement:
 def evaluated_version(registry: Registry, evaluation: Evaluation) -> Version:
     """The version that was evaluated: the one that is named, else the newest with the same bytes.
 
-    A model is its digest; a registry that was set up anew counts its versions anew.
+    A version is its two digests; a registry that was set up anew counts its versions anew.
 
     Raises:
         UsageError: If it is a version of another use case's model.
         DataRefused: If no version has these bytes.
     """
-    same = [version for version in registry.versions() if version.digest == evaluation.candidate.digest]
+    wanted = evaluation.candidate.digests
+    same = [version for version in registry.versions() if (version.digest, version.description_digest) == wanted]
     name = parse_model_uri(evaluation.candidate.uri or "")[0]
     if not same and name != registry.name:
         raise UsageError(
@@ -111,9 +116,10 @@ def evaluated_version(registry: Registry, evaluation: Evaluation) -> Version:
         )
     if not same:
         raise DataRefused(
-            f"no registered version has the digest that was evaluated, {evaluation.candidate.digest[:12]}",
+            "no registered version has the two digests that were evaluated, "
+            f"{evaluation.candidate.digest[:12]} and {str(evaluation.candidate.description_digest)[:12]}",
             where=registry.name,
-            fix="Train again on this dataset: equal inputs give equal bytes",
+            fix="Train again on this dataset: equal inputs give equal bytes; then evaluate again",
         )
     return next((v for v in same if v.uri == evaluation.candidate.uri), max(same, key=lambda v: v.number))
 
@@ -123,7 +129,7 @@ def _settled(
 ) -> Judgement | None:
     """A no-op where nothing is left to judge; None where there is."""
     champion = entries[-1]
-    if evaluation.candidate.digest == champion.model_digest:
+    if evaluation.candidate.digests == _digests(champion):
         return Judgement("no-op", (f"{evaluation.candidate.uri} is the champion already ({champion.uri})",))
     if store.exists(record):
         earlier = store.get_record(record, VerdictRecord)
@@ -132,6 +138,10 @@ def _settled(
     if promoted is not None:  # whoever promoted it was stopped before the verdict was recorded
         return Judgement("no-op", (f"judged before: promoted, entry {promoted.number} of the ledger",))
     return None
+
+
+def _digests(entry: Promotion) -> tuple[str, str]:
+    return entry.model_digest, entry.description_digest
 
 
 def _promote(

@@ -20,7 +20,7 @@ from eo_models.breakdown import summarise
 from eo_models.calibration import ProbabilityCounts
 from eo_models.configuration import GateSection
 from eo_models.confusion import TARGET
-from eo_models.contestants import Contestant, Observe, baselines, registered, score, untuned
+from eo_models.contestants import Contestant, Observe, Way, baselines, registered, score, untuned
 from eo_models.costs import measure
 from eo_models.evaluation_record import EVALUATION_FORMAT, Evaluation, Party, SplitScores
 from eo_models.figures import Sample, choose_chips
@@ -40,7 +40,7 @@ def make_evaluation(
     files: Mapping[str, ModelFiles],
     *,
     progress: bool,
-) -> tuple[Evaluation, list[Sample]]:
+) -> Evaluation:
     """Score and compare.
 
     Args:
@@ -50,9 +50,6 @@ def make_evaluation(
         section: The bootstrap's settings.
         files: `candidate`, `champion` and `index`.
         progress: Whether to show a progress bar on stderr.
-
-    Returns:
-        The evaluation, and a few sample predictions of the candidate on the test split.
     """
     from tqdm import tqdm
 
@@ -61,7 +58,7 @@ def make_evaluation(
     contestants = {**versions, "index_untuned": untuned(usecase, dataset), **others}
     candidate = versions["candidate"]
     seen = frozenset(candidate.description.training_cells) | frozenset(versions["champion"].description.training_cells)
-    probabilities = {versions[role].digest: ProbabilityCounts() for role in CURVES}
+    probabilities = {versions[role].way: ProbabilityCounts() for role in CURVES}
     chips = tqdm(dataset.chips(*SCORED), desc="evaluate", unit="chip", disable=not progress, mininterval=1.0)
     scores = score(contestants, dataset, chips, _test_only(probabilities, seen))
     scenes = {one.chip.scene for one in scores}
@@ -74,7 +71,7 @@ def make_evaluation(
         )
         for split in SCORED
     }
-    record = Evaluation(
+    return Evaluation(
         format=EVALUATION_FORMAT,
         usecase=usecase.name,
         target=usecase.data.classes[TARGET].name,
@@ -88,13 +85,12 @@ def make_evaluation(
         ),
         comparisons={role: compare(splits["holdout"], role, section) for role in ("index", "champion")},
         bootstrap={"resamples": section.resamples, "seed": section.seed, "interval": 0.95},
-        calibration=probabilities[candidate.digest].calibration("test"),
-        curves={role: probabilities[versions[role].digest].curve("test") for role in CURVES},
-        behaviour=behaviour(candidate, dataset, usecase.data),
+        calibration=probabilities[candidate.way].calibration("test"),
+        curves={role: probabilities[versions[role].way].curve("test") for role in CURVES},
+        behaviour=behaviour(candidate, dataset, usecase.data, seen),
         costs=measure({role: (versions[role], files[role].graph) for role in CURVES}, dataset),
         git_commit=git_commit(),
     )
-    return record, sample_predictions(candidate, dataset)
 
 
 def compare(holdout: SplitScores, opponent: str, section: GateSection) -> Interval:
@@ -116,11 +112,11 @@ def sample_predictions(candidate: Contestant, dataset: Dataset, number: int = 4)
     return samples
 
 
-def _test_only(probabilities: Mapping[str, ProbabilityCounts], seen: frozenset[str]) -> Observe:
+def _test_only(probabilities: Mapping[Way, ProbabilityCounts], seen: frozenset[str]) -> Observe:
     """What gathers probabilities of test chips whose cell no model has seen."""
 
-    def observe(chip: ChipRecord, digest: str, probability: Pixels, valid: Valid, label: NDArray[np.uint8]) -> None:
-        if chip.split == "test" and chip.cell not in seen and digest in probabilities:
-            probabilities[digest].update(probability, valid, label)
+    def observe(chip: ChipRecord, way: Way, probability: Pixels, valid: Valid, label: NDArray[np.uint8]) -> None:
+        if chip.split == "test" and chip.cell not in seen and way in probabilities:
+            probabilities[way].update(probability, valid, label)
 
     return observe

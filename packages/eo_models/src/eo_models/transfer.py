@@ -67,6 +67,8 @@ class Exported(BaseModel):
 def export_version(store: Store, model: str, out: str) -> dict[str, Any]:
     """Write a version with its dataset's manifest and its evaluations into a new folder, whole or not at all.
 
+    Evaluations are those that were made here; imported ones are exported where they were made.
+
     Args:
         store: Whose ledger resolves `@champion`, and where manifest and evaluations lie.
         model: `models:/NAME/VERSION` or `models:/NAME@champion`.
@@ -115,11 +117,12 @@ def export_version(store: Store, model: str, out: str) -> dict[str, Any]:
 
 
 def import_version(store: Store, source: str) -> dict[str, Any]:
-    """Register an exported version here, with its tags, and put its evaluations into the store.
+    """Register an exported version here, with its tags, and keep its evaluations to be read.
 
     The ledger is not touched: a version becomes champion by `evaluate` and `promote` alone, and verdicts stay in the
-    folder, since they were given for another ledger. The manifest goes below `imports/`: a dataset without its chips
-    is none. What is there already is left as it is.
+    folder, since they were given for another ledger. Evaluations and manifest go below `imports/`, where no step
+    looks: figures that were computed elsewhere are no evidence for the gate here, and a dataset without its chips is
+    none. What is there already is left as it is.
 
     Args:
         store: Where evaluations and manifest go.
@@ -136,11 +139,6 @@ def import_version(store: Store, source: str) -> dict[str, Any]:
     listed, contents = read_export(folder)
     files = ModelFiles.of(listed.name, listed.version, listed.run, contents[GRAPH_FILE], contents[DESCRIPTION_FILE])
     _require_same(listed, files, folder)
-    for name, data in sorted(contents.items(), key=lambda one: one[0].endswith("/evaluation.json")):
-        if name.startswith(f"{_EVALUATIONS}/") and not PurePosixPath(name).name.startswith("verdict-"):
-            store.put_new(f"evaluations/{files.digest}/{name.removeprefix(f'{_EVALUATIONS}/')}", data)
-    if MANIFEST in contents:
-        store.put_new(_imported_manifest(files.description.dataset_digest), contents[MANIFEST])
     registry = Registry(listed.name)
     version = registry.find(listed.tags)
     existing = version is not None
@@ -152,6 +150,11 @@ def import_version(store: Store, source: str) -> dict[str, Any]:
                 run.log_files({"manifest.json": contents[MANIFEST]}, "dataset")
             version = registry.register(run, files.graph, files.description, listed.tags, files.text)
         fetch_model(version.uri)  # what arrived is what was sent, or it is said here
+    for name, data in contents.items():
+        if name.startswith(f"{_EVALUATIONS}/") and not PurePosixPath(name).name.startswith("verdict-"):
+            store.put_new(f"imports/evaluations/{files.digest}/{name.removeprefix(f'{_EVALUATIONS}/')}", data)
+    if MANIFEST in contents:
+        store.put_new(_imported_manifest(files.description.dataset_digest), contents[MANIFEST])
     log.info("import: %s is %s here", files.uri, version.uri)
     return {
         "model": version.uri,
