@@ -76,7 +76,7 @@ def fit(
         member: Of the checkpoints.
 
     Raises:
-        UsageError: If the loss is no finite number.
+        Diverged: If the loss is no finite number.
     """
     # Threads that wait do not spin: on shared cores spinning threads hold up those that work. OpenMP reads it once.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
