@@ -27,9 +27,9 @@ from eo_data.labels import read_label
 from eo_data.rasters import open_image
 from eo_data.usecase import IGNORE, UseCase
 from eo_models.configuration import TrainSection
+from eo_models.ensemble import Members
 from eo_models.export import LOGITS, check_export, export_network, graph_with_logits
 from eo_models.losses import segmentation_loss
-from eo_models.members import Members
 from eo_models.networks import NETWORKS, build_network
 from eo_models.unet import Reflectance
 

@@ -8,9 +8,10 @@ import torch
 
 from eo_data.dataset import model_input
 from eo_models.configuration import train_section
+from eo_models.ensemble import Members
 from eo_models.export import check_export, export_network
 from eo_models.fit import fit
-from eo_models.members import SEED_STEP, Members, fit_members
+from eo_models.members import SEED_STEP, fit_members
 from eo_models.training import train_network
 
 from .conftest import BANDS, World

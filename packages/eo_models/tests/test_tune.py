@@ -181,6 +181,20 @@ def test_settings_that_do_not_go_together_fail_their_trial_before_training(tunab
         tune(world.store, hopeless, world.dataset.uri, trials=2)
 
 
+def test_a_training_that_diverges_fails_its_trial_alone(tunable: Make) -> None:
+    space = {"learning_rate": {"choices": [0.02, 1e30]}}
+    world = tunable(space=space, train={"epochs": 1}, pruning=None, seed=1)
+    said = tune(world.store, world.usecase, world.dataset.uri, trials=4)
+    assert said["parameters"] == {"learning_rate": 0.02}
+    ended = [(t["state"], t["params"]["learning_rate"]) for t in trials(world.database.parent / "tuning.db")]
+    assert set(ended) == {("COMPLETE", 0.02), ("FAIL", 1e30)}
+    assert said["trials"]["failed"] == ended.count(("FAIL", 1e30))
+    assert {run.info.status for run in runs(world, said["run"]).values()} == {"FINISHED", "FAILED"}
+    hopeless = world.usecase.with_section("tune", {"space": {"learning_rate": {"choices": [1e30]}}})
+    with pytest.raises(UsageError, match=r"no trial gave a value .*loss is nan in step \d+ of epoch 1\. Lower"):
+        tune(world.store, hopeless, world.dataset.uri, trials=1)
+
+
 KILLED = """
 import sys
 from eo_models import trials

@@ -102,8 +102,17 @@ def _train(arguments: argparse.Namespace) -> dict[str, Any] | None:
     from eo_data.usecase import UseCase
     from eo_models.shared_training import train_together
 
+    _let_threads_wait()
     store, usecase = Store(arguments.store), UseCase.load(arguments.usecase)
     return train_together(store, usecase, arguments.dataset, checkpoints=arguments.checkpoints, resume=arguments.resume)
+
+
+def _let_threads_wait() -> None:
+    """Threads that wait do not spin: on shared cores spinning threads hold up those that work.
+
+    OpenMP reads the variable once, as torch is loaded: here it is not yet, for configuration is checked first.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def _evaluate(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -166,6 +175,7 @@ def _tune(arguments: argparse.Namespace) -> dict[str, Any]:
     from eo_data.usecase import UseCase
     from eo_models.tune import tune
 
+    _let_threads_wait()
     return tune(
         Store(arguments.store),
         UseCase.load(arguments.usecase),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from importlib.util import find_spec
 from typing import Final, Literal, Self
 
 from pydantic import Field, model_validator
 
+from eo_data.errors import UsageError
 from eo_data.model.description import Tiling
 from eo_data.section import Section
 from eo_data.usecase import UseCase
@@ -222,3 +224,17 @@ def gate_section(usecase: UseCase) -> GateSection:
         eo_data.errors.UsageError: Naming the path of each wrong line.
     """
     return usecase.section("gate", GateSection)
+
+
+def require_extra(section: TrainSection) -> None:
+    """Refuse a network whose library is not there.
+
+    Raises:
+        UsageError: Naming the extra that brings it.
+    """
+    if section.network == "SegFormer" and find_spec("transformers") is None:
+        raise UsageError(
+            "SegFormer needs the extra 'segformer' of eo-models, which is not installed",
+            where="train.network",
+            fix="Install eo-models[segformer], or name another network",
+        )

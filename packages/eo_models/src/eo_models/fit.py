@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -76,10 +75,8 @@ def fit(
         member: Of the checkpoints.
 
     Raises:
-        UsageError: If the loss is no finite number.
+        Diverged: If the loss is no finite number.
     """
-    # Threads that wait do not spin: on shared cores spinning threads hold up those that work. OpenMP reads it once.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import torch
 
     from eo_models.epoch_keeper import Keeper

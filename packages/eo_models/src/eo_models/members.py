@@ -1,12 +1,8 @@
-"""Several networks as one: each trained from a seed of its own, their logits averaged inside one graph."""
+"""Several networks trained one after the other, each from a seed of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
-
-import torch
-from torch import Tensor, nn
 
 from eo_data.dataset import Dataset
 from eo_models.configuration import TrainSection
@@ -21,24 +17,6 @@ if TYPE_CHECKING:
 
 SEED_STEP = 1000
 """Between the seeds of two members: sections with neighbouring seeds share no member."""
-
-
-class Members(nn.Module):
-    """Networks whose logits are averaged: the geometric mean of their probabilities, normalised.
-
-    It costs what its members cost, in training and in service.
-
-    Args:
-        networks: Each reflectance x 10000 `[N, bands, H, W]` to logits `[N, classes, H, W]`.
-    """
-
-    def __init__(self, networks: Sequence[nn.Module]) -> None:
-        super().__init__()
-        self.networks = nn.ModuleList(networks)
-
-    def forward(self, reflectance: Tensor) -> Tensor:
-        """The mean logits `[N, classes, H, W]`."""
-        return torch.stack([network(reflectance) for network in self.networks]).mean(dim=0)
 
 
 def fit_members(
@@ -87,6 +65,8 @@ def fit_members(
         parts.append(part)
     if len(parts) == 1:
         return parts[0]
+    from eo_models.ensemble import Members
+
     return Fitted(
         network=Members([part.network for part in parts]).eval(),
         epoch=sum(part.epochs for part in parts[:-1]) + parts[-1].epoch,

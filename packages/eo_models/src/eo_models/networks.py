@@ -3,32 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.util import find_spec
 from typing import Final
 
 from torch import nn
 
-from eo_data.errors import UsageError
-from eo_models.configuration import NetworkName, TrainSection
+from eo_models.configuration import NetworkName, TrainSection, require_extra
 from eo_models.pixels import PixelNetwork
 from eo_models.segformer import SegFormer
 from eo_models.unet import Reflectance, UNet
 
 Build = Callable[[Reflectance, int, TrainSection], nn.Module]
-
-
-def require_extra(section: TrainSection) -> None:
-    """Refuse a network whose library is not there.
-
-    Raises:
-        UsageError: Naming the extra that brings it.
-    """
-    if section.network == "SegFormer" and find_spec("transformers") is None:
-        raise UsageError(
-            "SegFormer needs the extra 'segformer' of eo-models, which is not installed",
-            where="train.network",
-            fix="Install eo-models[segformer], or name another network",
-        )
 
 
 def build_network(reflectance: Reflectance, classes: int, section: TrainSection) -> nn.Module:

@@ -12,13 +12,13 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from eo_data.errors import UsageError
 from eo_data.model.session import classify
 from eo_data.tiling import Pixels, TilePlan, predict_array
 from eo_data.usecase import IGNORE
 from eo_models.configuration import TrainSection
 from eo_models.confusion import Counts, count
 from eo_models.distribution import ALONE, Processes
+from eo_models.divergence import Diverged
 from eo_models.losses import Total, alone, segmentation_loss
 from eo_models.precision import PrecisionName
 from eo_models.random_streams import stream_seed
@@ -121,7 +121,7 @@ class Segmentation(LightningModule):
         """The loss of one minibatch.
 
         Raises:
-            UsageError: If it is no finite number.
+            Diverged: If it is no finite number.
         """
         images, labels = batch
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self._precision == "bfloat16"):
@@ -155,7 +155,7 @@ class Segmentation(LightningModule):
         """Log the pooled figures of the epoch, over all processes.
 
         Raises:
-            UsageError: If the validation loss is no finite number.
+            Diverged: If the validation loss is no finite number.
         """
         counts = self._counts
         told = torch.tensor(
@@ -189,8 +189,8 @@ class Segmentation(LightningModule):
         probability: Pixels = torch.softmax(self.average(images), dim=1).numpy()
         return probability
 
-    def _diverged(self, what: str) -> UsageError:
-        return UsageError(
+    def _diverged(self, what: str) -> Diverged:
+        return Diverged(
             f"{what} of epoch {self.current_epoch + 1}",
             where="train.learning_rate",
             fix=f"Lower train.learning_rate, which is {self.section.learning_rate:g}",

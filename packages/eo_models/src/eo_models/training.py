@@ -17,7 +17,7 @@ from eo_data.usecase import UseCase
 from eo_models.candidate_card import candidate_card
 from eo_models.checkpoints import Checkpoints, default_folder
 from eo_models.code_identity import code_identity
-from eo_models.configuration import TrainSection, gate_section, train_section
+from eo_models.configuration import TrainSection, gate_section, require_extra, train_section
 from eo_models.distribution import ALONE, Processes
 from eo_models.export import check_export, export_network
 from eo_models.index_version import bootstrap, register_index
@@ -25,7 +25,6 @@ from eo_models.inputs import band_pairs, require_same_data
 from eo_models.kept_runs import send_kept_runs
 from eo_models.learnable import require_intact, require_learnable
 from eo_models.members import fit_members
-from eo_models.networks import require_extra
 from eo_models.registry import CODE_TAG, KIND_TAG, TRAIN_TAG, Registry, Version
 from eo_models.spectral_index import indices
 from eo_models.system_figures import system_figures

@@ -16,6 +16,7 @@ from eo_data.usecase import UseCase
 from eo_models.code_identity import code_identity
 from eo_models.configuration import TrainSection, train_section
 from eo_models.confusion import Counts, count, pool
+from eo_models.divergence import Diverged
 from eo_models.inputs import band_pairs
 from eo_models.members import fit_members
 from eo_models.registry import CODE_TAG, KIND_TAG, TRAIN_TAG, Registry
@@ -84,7 +85,7 @@ class Objective:
         except Pruned as pruned:
             self._say(trial, f"given up after {pruned}")
             raise TrialPruned(str(pruned)) from pruned
-        except (Failed, FloatingPointError) as error:
+        except (Failed, Diverged) as error:
             trial.set_user_attr(REASON, str(error))
             self._say(trial, f"failed: {error}")
             raise Failed(str(error)) from error
