@@ -17,10 +17,12 @@ HEAVY = {
     "mlflow",
     "matplotlib",
     "mlserver",
+    "optuna",
     "pandas",
     "onnxruntime",
     "rasterio",
     "xarray",
+    "transformers",
 }
 PROBE = """
 import contextlib, importlib, json, sys
@@ -36,7 +38,7 @@ print(json.dumps({"code": code or 0, "modules": sorted({name.partition(".")[0] f
 """
 COMMANDS = {"eo-data": "eo_data.cli:main", "eo-models": "eo_models.cli:main", "eo-serving": "eo_serving.cli:main"}
 CALLS = [(command, "--help") for command in COMMANDS] + [(step.command, step.verb, "--help") for step in STEPS]
-CALLS += [("eo-serving", "serve", "--help"), ("eo-models", "baseline", "--help")]
+CALLS += [("eo-serving", "serve", "--help"), ("eo-models", "baseline", "--help"), ("eo-models", "tune", "--help")]
 
 
 @pytest.mark.parametrize("call", CALLS, ids=" ".join)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,6 +22,8 @@ from eo_models.index_version import bootstrap, index_artifact
 from eo_models.registry import KIND_TAG, Registry, Version
 from eo_models.spectral_index import indices
 from eo_models.tracking import DATASET_TAG
+
+from .tracking_server import TrackingServer
 
 SIZE = 32
 BANDS = ("blue", "green", "nir", "swir16")
@@ -212,10 +214,23 @@ def pair(world: World, make_pair: Callable[[World], Pair]) -> Pair:
     return make_pair(world)
 
 
+@pytest.fixture
+def server(tmp_path: Path, empty_database: Path, unused_port: int) -> Iterator[TrackingServer]:
+    """An MLflow server that answers."""
+    server = TrackingServer(tmp_path, unused_port, empty_database)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
+
+
 @pytest.fixture(autouse=True)
-def _surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
+def _surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No telemetry, and settings of the surroundings do not reach the tests."""
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    monkeypatch.setenv("TERRALOOP_CHECKPOINTS", str(tmp_path / "checkpoints"))
+    monkeypatch.setenv("TERRALOOP_TRACKING_JOURNAL", str(tmp_path / "kept"))
     for variable in ("TERRALOOP_STORE", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(variable, raising=False)
 

@@ -73,6 +73,16 @@ def test_a_model_that_looks_beyond_its_halo_shows_at_the_seams(world: World) -> 
     assert not {"tile offset", "nodata collar"} & failed(enough)
 
 
+def test_a_model_that_minds_missing_data_far_away_fails_within_a_frame_alone(world: World) -> None:
+    def minds(tiles: Pixels) -> Any:
+        missing = (tiles == 0).all(axis=1).mean(axis=(1, 2)) > 0.2
+        return np.where(missing[:, None, None], 1 - ndwi(tiles), ndwi(tiles))
+
+    found = checks(world, minds)
+    assert failed(found) == {"nodata collar"}
+    assert (found["nodata collar"].value or 0) > 100
+
+
 def test_a_model_that_knows_left_from_right_fails_when_mirrored(world: World) -> None:
     found = checks(world, lambda tiles: np.roll(ndwi(tiles), 10, axis=2))
     assert "flips and rotations" in failed(found)

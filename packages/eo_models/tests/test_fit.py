@@ -10,7 +10,7 @@ from eo_models.configuration import Augmentation, TrainSection, train_section
 from eo_models.confusion import Counts, count, pool
 from eo_models.fit import fit
 from eo_models.minibatches import augment
-from eo_models.segmentation import class_weights, moving_average, segmentation_loss, validation_plan
+from eo_models.segmentation import moving_average, validation_plan
 from eo_models.unet import Probability
 
 from .conftest import World
@@ -67,41 +67,14 @@ def test_validation_without_the_class_is_chosen_by_loss(make_world: Callable[...
     assert [figures["selection"] for figures in seen] == pytest.approx([-f["validation_loss"] for f in seen])
 
 
-def test_pixels_that_are_not_scored_teach_nothing() -> None:
-    logits = torch.randn(2, 2, 4, 4, requires_grad=True)
-    labels = torch.randint(0, 2, (2, 4, 4))
-    labels[:, :2] = 255
-    torch.autograd.backward(segmentation_loss(logits, labels, torch.ones(2), 1.0))
-    assert logits.grad is not None
-    assert torch.equal(logits.grad[:, :, :2], torch.zeros(2, 2, 2, 4))
-    assert (logits.grad[:, :, 2:] != 0).all()
-
-
-def test_a_minibatch_without_a_scored_pixel_has_no_loss() -> None:
-    loss = segmentation_loss(torch.randn(1, 2, 4, 4), torch.full((1, 4, 4), 255), torch.ones(2), 1.0)
-    assert loss.item() == 0
-
-
-def test_loss_prefers_what_is_right() -> None:
-    labels = torch.tensor([[[0, 1], [1, 0]]])
-    right = torch.stack([1 - labels, labels], dim=1).float() * 20
-    weights = torch.ones(2)
-    assert segmentation_loss(right, labels, weights, 1.0) < 0.01
-    assert segmentation_loss(-right, labels, weights, 1.0) > 5
-
-
-def test_class_weights() -> None:
-    assert class_weights([900, 100], 0) == [1.0, 1.0]
-    assert class_weights([900, 100], 1) == pytest.approx([0.2, 1.8])
-    assert class_weights([900, 0], 0.5) == [2.0, 0.0]
-
-
 def test_moving_average_forgets_the_first_weights() -> None:
     average = moving_average(0.98)
-    value = torch.tensor(100.0)
+    value, seen = torch.tensor([100.0]), torch.tensor([7])
     for step in range(200):
-        value = average(value, torch.tensor(1.0), step)
+        average([value], [torch.tensor([1.0])], step)
+        average([seen], [torch.tensor([step])], step)
     assert value.item() == pytest.approx(1.0, abs=0.2)
+    assert seen.item() == 199
 
 
 def test_augmentation_keeps_labels_on_their_pixels_and_gaps_empty() -> None:

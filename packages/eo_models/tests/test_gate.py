@@ -54,7 +54,10 @@ def test_tolerance_zero_asks_for_significantly_better() -> None:
 def test_too_few_cells_are_not_enough_evidence_whatever_the_figures() -> None:
     result = judge(0.99, {"index": opponent(0.1, 0.8, 0.9)}, 7, SECTION)
     assert result.verdict == "refused"
-    assert result.reasons == ("not enough evidence: 7 holdout cells with the target class, gate.min_cells is 8",)
+    assert result.reasons == (
+        "not enough evidence: 7 holdout cells with the target class, gate.min_cells is 8",
+        "beats the index: holdout IoU 0.990 against 0.100, difference +0.600, 95 % interval [+0.800, +0.900]",
+    )
 
 
 @pytest.mark.parametrize(("candidate", "other"), [(None, 0.5), (0.5, None)])

@@ -266,11 +266,20 @@ def test_version_is_whole_and_mlflow_can_load_it(world: World) -> None:
     assert run.data.tags["terraloop.dataset.sha256"] == world.dataset.digest
     assert run.data.params["epochs"] == "6"
     assert run.inputs is not None
-    assert run.inputs.dataset_inputs[0].dataset.name == "made-up"
+    [used] = run.inputs.dataset_inputs
+    assert (used.dataset.name, used.dataset.digest) == ("made-up", world.dataset.digest[:32])
+    assert json.loads(used.dataset.profile or "")["chips"] == {"train": 12, "validation": 4, "holdout": 8, "test": 4}
+    card = (world.database.parent / f"mlartifacts/{trained['run']}/artifacts/model-card.md").read_text()
+    assert f"| validation IoU | {description.metrics['validation_iou']:.3f} |" in card
+    assert "all simulated" in card
+    version = mlflow.MlflowClient().get_model_version("made-up", str(trained["version"]))
+    assert version.description == run.data.tags["mlflow.note.content"] == card
     history = mlflow.MlflowClient().get_metric_history(trained["run"], "loss")
     assert [metric.step for metric in history] == [1, 2, 3, 4, 5, 6]
     artifacts = {item.path for item in mlflow.MlflowClient().list_artifacts(trained["run"], "figures")}
-    assert artifacts == {"figures/validation.png"}
+    assert artifacts == {f"figures/{name}.png" for name in ("samples", "precision-recall", "reliability", "confusion")}
+    assert 0 <= run.data.metrics["validation_average_precision"] <= 1
+    assert run.data.metrics["validation_iou"] == description.metrics["validation_iou"]  # not the last epoch's
     assert str(run.info.artifact_uri).startswith((world.database.parent / "mlartifacts").as_uri())
 
 

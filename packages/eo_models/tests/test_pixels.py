@@ -71,7 +71,7 @@ def test_a_use_case_may_name_it(make_world: Callable[..., World]) -> None:
 def test_every_network_of_the_table_can_be_built() -> None:
     reflectance = Reflectance([800.0] * BANDS, [400.0] * BANDS, [])
     for name in NETWORKS:
-        section = TrainSection(network=name)
+        section = TrainSection.model_validate({"network": name, "tiles": {"blend": 16}})
         logits = build_network(reflectance, 3, section)(torch.zeros(2, BANDS, 32, 32))
         assert logits.shape == (2, 3, 32, 32)
 

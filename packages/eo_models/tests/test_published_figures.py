@@ -11,10 +11,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from eo_data.dataset import ChipRecord
 from eo_data.labels import read_label
 from eo_data.rasters import open_image
 from eo_data.usecase import IGNORE, UseCase
+from eo_models.breakdown import summarise
+from eo_models.configuration import GateSection
 from eo_models.confusion import Counts, count, pool
+from eo_models.contestants import ChipScore
 from eo_models.spectral_index import GRID, SpectralIndex, ThresholdCounts, indices
 
 ROOT = Path(__file__).parents[3]
@@ -22,12 +26,18 @@ Chip = tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.uint8]]
 
 
 @pytest.fixture
-def hls_chips() -> Path:
-    """The labelled HLS chips, or a skip that says where they were looked for."""
+def real_data() -> Path:
+    """The real scenes, or a skip that says where they were looked for."""
     data = Path(os.environ.get("TERRALOOP_TEST_DATA", ROOT.parent / "shared" / "data"))
-    if not (data / "hls-water").is_dir():
+    if not data.is_dir():
         pytest.skip(f"real data not found at {data}: set TERRALOOP_TEST_DATA")
-    return data / "hls-water"
+    return data
+
+
+@pytest.fixture
+def hls_chips(real_data: Path) -> Path:
+    """The labelled HLS chips."""
+    return real_data / "hls-water"
 
 
 @pytest.fixture
@@ -69,3 +79,44 @@ def test_the_index_tuned_on_the_hls_training_list(hls_chips: Path, hls: UseCase)
     assert at_each[best].iou == pytest.approx(0.583, abs=0.005)
     tuned = SpectralIndex("NDWI", ndwi.green, ndwi.other, float(GRID[best]))
     assert scored(tuned, listed(hls_chips, "test", hls)).iou == pytest.approx(0.605, abs=0.005)
+
+
+def test_chips_without_water_or_label_leave_pooled_figures_defined(real_data: Path) -> None:
+    """38D has no water, Ghana_83483's label is -1 everywhere: undefined alone, and no NaN with others."""
+    water = UseCase.load(str(ROOT / "usecases" / "water"))
+    ndwi = indices(water.data)[0]
+    flood = real_data / "sen1floods11"
+    sources = {
+        "spain": (flood / "S2Hand/Spain_7370579_S2Hand.tif", flood / "LabelHand/Spain_7370579_LabelHand.tif"),
+        "dry": (real_data / "terramesh/S2L1C/38D_378R_2_3.tif", real_data / "terramesh/WaterLabel/38D_378R_2_3.tif"),
+    }
+    scores = []
+    for name, (image, label) in sources.items():
+        with open_image(str(image), water.data, where=name) as raster:
+            pixels, valid = raster.read_all()
+        mask = np.where(valid, ndwi.mask(pixels), IGNORE).astype(np.uint8)
+        scores.append(chip_score(name, count(mask, read_label(str(label), water.data, name))))
+    unknown = read_label(str(flood / "LabelHand/Ghana_83483_LabelHand.tif"), water.data, "Ghana_83483")
+    assert (unknown == IGNORE).all()
+    scores.append(chip_score("unknown", count(np.ones_like(unknown), unknown)))
+
+    whole = summarise(scores, ["candidate"], frozenset(), {}, GateSection())
+    alone = {scene.scene: scene.pooled["candidate"] for scene in whole.scenes}
+    assert alone["dry"].iou is alone["unknown"].iou is alone["unknown"].precision is alone["dry"].recall is None
+    assert sum(alone["unknown"].counts) == 0
+    assert sum(alone["dry"].counts) == 224 * 224
+    assert alone["spain"].iou == pytest.approx(0.676, abs=0.005)
+    assert whole.pooled["candidate"].iou == alone["spain"].iou
+    bounds = whole.intervals["candidate"]
+    assert bounds.low == bounds.high == alone["spain"].iou  # resamples without water do not count
+    assert "NaN" not in whole.model_dump_json()
+
+    nothing = summarise(scores[1:], ["candidate"], frozenset(), {}, GateSection())
+    assert nothing.pooled["candidate"].iou is nothing.intervals["candidate"].low is None
+
+
+def chip_score(name: str, counts: Counts) -> ChipScore:
+    record = ChipRecord(
+        scene=name, shard=name, index=0, top=0, left=0, split="holdout", cell=name, valid_fraction=1, class_counts=()
+    )
+    return ChipScore(record, {"candidate": counts})

@@ -50,6 +50,19 @@ def test_a_run_that_fails_is_recorded_as_failed(world: World) -> None:
     assert MlflowClient().get_run(run.id).info.status == "FAILED"
 
 
+def test_a_run_is_nested_below_its_parent(world: World) -> None:
+    from mlflow import MlflowClient
+
+    registry = Registry("made-up")
+    with registry.run("a study", {}) as study, registry.run("a trial", {}, parent=study) as trial:
+        pass
+    client = MlflowClient()
+    [experiment] = [found.experiment_id for found in client.search_experiments() if found.name == "made-up"]
+    nested = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{study.id}'")
+    assert [run.info.run_id for run in nested] == [trial.id]
+    assert "mlflow.parentRunId" not in client.get_run(study.id).data.tags
+
+
 def test_killed_in_training_leaves_no_version_of_it(make_world: Callable[..., World]) -> None:
     world = make_world(train={"epochs": 100_000, "patience": 100_000})
     command = [

@@ -56,6 +56,18 @@ def test_the_metric_is_the_use_cases_and_losses_rank_upwards(make_world: Callabl
     assert [one["value"] for one in ranking] == [0.2, 0.3, 0.4]
 
 
+def test_a_metric_that_no_version_holds_is_that_of_its_run(make_world: Callable[..., World]) -> None:
+    world = make_world(gate={"metric": "validation_loss"})
+    registry = Registry("made-up")
+    version = register_threshold(world, registry, 0.05, "network")
+    assert registry.finished_runs()[0].info.run_id == version.run
+    with pytest.raises(DataRefused, match="none of 1 finished runs has the metric 'validation_loss'"):
+        select_best(world.usecase, "made-up")
+    registry.reopen(version.run).log_metrics({"validation_loss": 0.3})
+    [one] = select_best(world.usecase, "made-up")["ranking"]
+    assert (one["value"], one["model"]) == (0.3, version.uri)
+
+
 def test_no_run_with_the_metric_is_an_error_that_names_it(
     make_world: Callable[..., World], capfd: pytest.CaptureFixture[str]
 ) -> None:

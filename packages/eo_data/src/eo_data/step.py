@@ -22,7 +22,8 @@ from eo_data.errors import GateRefused, TerraloopError, UsageError, exit_code
 XCOM_FILE = Path("/airflow/xcom/return.json")
 """Where Airflow's pod sidecar reads a result."""
 
-Handler = Callable[[argparse.Namespace], dict[str, Any]]
+Handler = Callable[[argparse.Namespace], dict[str, Any] | None]
+"""Gives the step's result; None where another process of the same step hands it over."""
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):
@@ -77,6 +78,7 @@ def run_command(parser: StepParser, argv: Sequence[str] | None = None) -> int:
         logging.getLogger(chatty).setLevel(logging.WARNING)
     logging.getLogger("odc").setLevel(logging.CRITICAL)  # it tells failures with signed addresses; our errors follow
     stdout = _stdout_to_stderr()
+    result: dict[str, Any] | None
     try:
         _forget(arguments.result)
         if getattr(arguments, "store", "unused") is None:
@@ -96,6 +98,8 @@ def run_command(parser: StepParser, argv: Sequence[str] | None = None) -> int:
     except Exception:
         logging.getLogger(parser.prog).exception("unexpected failure in step %s", arguments.step)
         return 1
+    if result is None:
+        return code
     try:
         _hand_over(result, arguments.result, stdout)
     except OSError as error:

@@ -5,6 +5,7 @@ Sections that other packages own stay opaque here; each section has its digest.
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 from pathlib import Path
@@ -214,12 +215,12 @@ class UseCase:
                 where=source,
                 fix="Name its folder with letters, digits, '.', '_' and '-': models and folders of the store bear it",
             )
-        unknown = set(map(str, sections)) - {"title", "data", "train", "gate", "serve", "monitor"}
+        unknown = set(map(str, sections)) - {"title", "data", "train", "tune", "gate", "serve", "monitor"}
         if unknown:
             raise UsageError(
                 f"unknown section '{min(unknown)}'",
                 where=source,
-                fix="Sections are data, train, gate, serve, monitor",
+                fix="Sections are data, train, tune, gate, serve, monitor",
             )
         self.data = self.section("data", DataSection)
 
@@ -255,6 +256,14 @@ class UseCase:
                 for fault in error.errors(include_url=False)
             )
             raise UsageError(faults, where=self.source, fix="Correct the use case file") from error
+
+    def values(self, name: str) -> dict[str, Any]:
+        """A copy of a section as it stands in the file."""
+        return copy.deepcopy(self._sections.get(name) or {})
+
+    def with_section(self, name: str, values: dict[str, Any]) -> UseCase:
+        """The same use case with other values in one section; nothing is written to its file."""
+        return UseCase(self.name, {**self._sections, name: values}, self.source)
 
     def digest(self, section: str) -> str:
         """The digest of a section as it stands in the file."""

@@ -43,9 +43,11 @@ def intervals_chart(splits: Mapping[str, SplitScores], names: Mapping[str, str])
     return _png(figure)
 
 
-def curve_chart(curves: Mapping[str, Curve], names: Mapping[str, str], points: Mapping[str, Pooled]) -> bytes:
+def curve_chart(
+    curves: Mapping[str, Curve], names: Mapping[str, str], points: Mapping[str, Pooled], title: str = ""
+) -> bytes:
     """Precision over recall, a line per role, with the point at which each one serves."""
-    figure = _figure(4.8, 4.2)
+    figure = _figure(4.8, 4.2, title)
     axis = figure.subplots()
     for role, name in names.items():
         curve, point = curves[role], points[role]
@@ -58,40 +60,41 @@ def curve_chart(curves: Mapping[str, Curve], names: Mapping[str, str], points: M
             axis.plot([point.recall], [point.precision], "o", color=COLOURS[role], ms=8, mec="white")
     _empty(axis, not axis.lines)
     axis.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
-    axis.set_title("precision over recall; dots: as served", loc="left")
+    axis.set_title("precision over recall; dot: as served", loc="left")
     axis.grid(color="#e6ebf0")
     if axis.lines:
         axis.legend(loc="lower left", frameon=False)
     return _png(figure)
 
 
-def reliability_chart(calibration: Calibration) -> bytes:
+def reliability_chart(calibration: Calibration, target: str, title: str = "") -> bytes:
     """Observed share of the class over predicted probability, and below it where the pixels are."""
-    figure = _figure(4.8, 4.2)
+    figure = _figure(4.8, 4.2, title)
     axis, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
     known = [b for b in calibration.bins if b.predicted is not None and b.observed is not None]
     axis.plot([0, 1], [0, 1], "--", color="#b3bdc8", lw=1.2)
-    axis.plot([b.predicted for b in known], [b.observed for b in known], "o-", color=COLOURS["candidate"], lw=2)
+    axis.plot([b.predicted for b in known], [b.observed for b in known], "o-", color=COLOURS["candidate"], lw=2,
+              clip_on=False, zorder=3)  # fmt: skip
     error = calibration.expected_error
     axis.set_title(
         "calibration error " + ("undefined" if error is None else f"{error:.3f}") + "; dashed: perfect", loc="left"
     )
-    axis.set(ylim=(0, 1.02), ylabel="observed share")
+    axis.set(ylim=(0, 1.02), ylabel=f"share labelled {target}")
     axis.grid(color="#e6ebf0")
     _empty(axis, not known)
     below.bar([(b.low + b.high) / 2 for b in calibration.bins], [b.pixels for b in calibration.bins], 0.09,
               color="#c6d6ea")  # fmt: skip
-    below.set(xlim=(0, 1), xlabel="predicted probability", ylabel="pixels")
+    below.set(xlim=(0, 1), xlabel=f"predicted probability of {target}", ylabel="pixels")
     if known:
-        below.set_yscale("log")
+        below.set(yscale="log", ylabel="pixels, log")
         below.minorticks_off()
     return _png(figure)
 
 
-def confusion_chart(pooled: Pooled, target: str, whose: str) -> bytes:
+def confusion_chart(pooled: Pooled, target: str, title: str) -> bytes:
     """The four counts of one class against the rest; the shade is the share of the row."""
     tp, fp, fn, tn = pooled.counts
-    figure = _figure(4.8, 3.6)
+    figure = _figure(4.8, 3.6, title)
     axis = figure.subplots()
     rows = [(tn, fp), (fn, tp)]
     shares = [[count / max(sum(row), 1) for count in row] for row in rows]
@@ -104,7 +107,7 @@ def confusion_chart(pooled: Pooled, target: str, whose: str) -> bytes:
     axis.set_xticks([0, 1], labels)
     axis.set_yticks([0, 1], labels, rotation=90, va="center")
     axis.set(xlabel="predicted", ylabel="label")
-    axis.set_title(f"{whose}: pixels, and share of the label's", loc="left")
+    axis.set_title("pixels, and their share of the row", loc="left")
     axis.tick_params(length=0)
     return _png(figure)
 
@@ -130,6 +133,7 @@ def scenes_chart(splits: Mapping[str, SplitScores], names: Mapping[str, str]) ->
         panel.grid(axis="y", color="#e6ebf0")
         panel.margins(x=0.01)
         _empty(panel, not known)
+    panels[-1].set_xlabel(f"scenes, by the IoU of {names[next(iter(names))]}")
     panels[0].legend(loc="upper right", frameon=True, edgecolor="none", ncols=len(names))
     return _png(figure)
 
@@ -146,12 +150,14 @@ def _empty(axis: Any, nothing: bool) -> None:
         axis.text(0.5, 0.5, "undefined", ha="center", va="center", color=_SOFT, transform=axis.transAxes)
 
 
-def _figure(width: float, height: float) -> Figure:
+def _figure(width: float, height: float, title: str = "") -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
+    if title:
+        figure.suptitle(title, x=0.02, ha="left", fontsize=10.5, fontweight="bold", color=INK)
     return figure
 
 
@@ -160,7 +166,7 @@ def _png(figure: Figure) -> bytes:
         axis.set_axisbelow(True)
         axis.tick_params(labelsize=8, colors=_SOFT)
         axis.title.set_fontsize(9)
-        axis._left_title.set_fontsize(10)  # type: ignore[attr-defined]
+        axis._left_title.set(fontsize=9.5, color=INK)  # type: ignore[attr-defined]
         for label in (axis.xaxis.label, axis.yaxis.label):
             label.set(fontsize=9, color=_SOFT)
         for side in ("top", "right"):

@@ -20,6 +20,17 @@ def _parser() -> StepParser:
     parser, steps = command_parser("eo-models", "Chips to an evaluated, gated and registered model version.")
     step = add_step(steps, "train", "train and register a candidate, and the index of its dataset", _train)
     step.add_argument("--dataset", required=True, metavar="URI", help="what `eo-data chip` made")
+    step.add_argument(
+        "--checkpoints",
+        metavar="DIR",
+        default=os.environ.get("TERRALOOP_CHECKPOINTS"),
+        help="a folder that outlives this process; else one in the user's cache (TERRALOOP_CHECKPOINTS)",
+    )
+    step.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on from the checkpoint of a training of the same dataset, section and code that was killed, if any",
+    )
     step = add_step(steps, "evaluate", "score a version, the champion and the index on the same chips", _evaluate)
     step.add_argument("--model", required=True, metavar="URI", help="models:/NAME/VERSION or models:/NAME@champion")
     step.add_argument("--dataset", required=True, metavar="URI", help="what to score it on")
@@ -44,6 +55,14 @@ def _parser() -> StepParser:
         default=os.environ.get("TERRALOOP_STORE"),
         help="store whose champion is scored as well (TERRALOOP_STORE)",
     )
+    step = add_step(steps, "tune", "search the space of the `tune` section by validation; registers nothing", _tune)
+    step.add_argument("--dataset", required=True, metavar="URI", help="what `eo-data chip` made")
+    step.add_argument("--trials", type=int, metavar="N", help="how many in all; else what the section says")
+    step.add_argument("--timeout", type=float, metavar="SECONDS", help="after which no further trial begins")
+    step.add_argument("--study", metavar="NAME", help="made of dataset, space and metric unless told; goes on by name")
+    step.add_argument(
+        "--storage", metavar="URL", help="database of the study; else tuning.db beside the tracking database or store"
+    )
     tool = _add_tool(steps, "export", "write a version with its evidence into a folder", _export)
     tool.add_argument("--model", required=True, metavar="URI", help="models:/NAME/VERSION or models:/NAME@champion")
     tool.add_argument("--out", required=True, metavar="FOLDER", help="a new folder")
@@ -54,6 +73,7 @@ def _parser() -> StepParser:
     tool.add_argument(
         "--usecase", metavar="NAME", help="whose `gate.metric` ranks; the one of the experiment's name unless told"
     )
+    _add_tool(steps, "send-runs", "send the runs that were kept while MLflow did not answer", _send_runs, store=False)
     return parser
 
 
@@ -74,12 +94,13 @@ def _add_tool(
     return parser
 
 
-def _train(arguments: argparse.Namespace) -> dict[str, Any]:
+def _train(arguments: argparse.Namespace) -> dict[str, Any] | None:
     from eo_data.store import Store
     from eo_data.usecase import UseCase
-    from eo_models.training import train
+    from eo_models.shared_training import train_together
 
-    return train(Store(arguments.store), UseCase.load(arguments.usecase), arguments.dataset)
+    store, usecase = Store(arguments.store), UseCase.load(arguments.usecase)
+    return train_together(store, usecase, arguments.dataset, checkpoints=arguments.checkpoints, resume=arguments.resume)
 
 
 def _evaluate(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -128,6 +149,28 @@ def _select_best(arguments: argparse.Namespace) -> dict[str, Any]:
     from eo_models.selection import select_best
 
     return select_best(UseCase.load(arguments.usecase or arguments.experiment), arguments.experiment)
+
+
+def _send_runs(arguments: argparse.Namespace) -> dict[str, Any]:
+    from eo_models.kept_runs import send_kept_runs
+
+    return send_kept_runs()
+
+
+def _tune(arguments: argparse.Namespace) -> dict[str, Any]:
+    from eo_data.store import Store
+    from eo_data.usecase import UseCase
+    from eo_models.tune import tune
+
+    return tune(
+        Store(arguments.store),
+        UseCase.load(arguments.usecase),
+        arguments.dataset,
+        trials=arguments.trials,
+        timeout=arguments.timeout,
+        name=arguments.study,
+        storage=arguments.storage,
+    )
 
 
 def _baseline(arguments: argparse.Namespace) -> dict[str, Any]:

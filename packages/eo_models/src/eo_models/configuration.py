@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final, Literal, Self
 
 from pydantic import Field, model_validator
@@ -13,7 +14,7 @@ from eo_data.usecase import UseCase
 LEVELS: Final = 4
 """Resolutions of the U-Net: the input's own and three times halved."""
 
-NetworkName = Literal["U-Net", "pixels"]
+NetworkName = Literal["U-Net", "pixels", "SegFormer"]
 
 GRID: Final = 2 ** (LEVELS - 1)
 """Height and width that the U-Net reads are multiples of this; tiles start on multiples of it."""
@@ -65,6 +66,26 @@ class TileShape(Section):
         return Tiling(tile=self.tile, halo=self.halo, blend=self.blend)
 
 
+class SegFormerSizes(Section):
+    """Sizes of a SegFormer; small beside the published ones, which learned from more than some hundred chips.
+
+    Resolutions are a quarter of the input's, and three times halved.
+    """
+
+    hidden_sizes: tuple[int, int, int, int] = Field(default=(16, 32, 64, 128), description="features, per resolution")
+    depths: tuple[int, int, int, int] = Field(default=(1, 1, 1, 1), description="attention layers, per resolution")
+    heads: tuple[int, int, int, int] = Field(default=(1, 2, 4, 8), description="of attention, per resolution")
+    decoder: int = Field(default=64, ge=4, le=1024, description="features where the resolutions are put together")
+
+    @model_validator(mode="after")
+    def _divides(self) -> Self:
+        if min(*self.hidden_sizes, *self.depths, *self.heads) < 1:
+            raise ValueError("'hidden_sizes', 'depths' and 'heads' are at least 1")
+        if any(features % heads for features, heads in zip(self.hidden_sizes, self.heads, strict=True)):
+            raise ValueError("each of 'heads' divides its 'hidden_sizes'")
+        return self
+
+
 class Augmentation(Section):
     """What is varied at random in training, besides the eight turns and flips of a square."""
 
@@ -79,15 +100,25 @@ class Augmentation(Section):
     )
 
 
+class Sampling(Section):
+    """How often training draws each chip (`eo_data.sampling`); with both at 0 each comes once an epoch."""
+
+    balance: float = Field(default=0.0, ge=0, le=1, description="from classes as frequent as they are to all alike")
+    valid: float = Field(default=0.0, ge=0, le=1, description="from all chips alike to by how much of each is scored")
+
+
 class TrainSection(Section):
     """The `train` section: the network, how it is trained, and how it sees scenes."""
 
-    network: NetworkName = Field(default="U-Net", description="`pixels` looks no further than its `windows`")
+    network: NetworkName = Field(
+        default="U-Net", description="`pixels` looks no further than its `windows`, `SegFormer` at the whole tile"
+    )
     channels: int = Field(default=12, ge=2, le=128, description="at full resolution; doubled at each halving")
     convolutions: tuple[int, int, int, int] = Field(default=(2, 1, 1, 1), description="3 x 3 ones, per resolution")
     windows: tuple[int, ...] = Field(
         default=(5,), description="of `pixels`: sides, odd, of the windows over which it averages"
     )
+    segformer: SegFormerSizes = SegFormerSizes()
     indices: tuple[tuple[str, str], ...] = Field(
         default=(), description="pairs of bands whose normalised difference the network reads beside the bands"
     )
@@ -102,23 +133,31 @@ class TrainSection(Section):
     )
     dropout: float = Field(default=0.0, ge=0, lt=1, description="share of the coarser features left out in training")
     dice: float = Field(default=1.0, ge=0, description="weight of the Dice loss beside cross-entropy")
+    focal: float = Field(
+        default=0.0, ge=0, le=5, description="how much less a pixel counts that is right; 0 is plain cross-entropy"
+    )
     class_balance: float = Field(
         default=0.5, ge=0, le=1, description="class weights are frequency to the power of minus this"
     )
+    sampling: Sampling = Sampling()
     augmentation: Augmentation = Augmentation()
     keep: Literal["best", "last"] = Field(
         default="best", description="whose weights: of the best validation IoU, or of the last epoch (no early stop)"
     )
-    precision: Literal["float32", "bfloat16"] = Field(
-        default="float32", description="of convolutions in training; validation and the exported graph are float32"
+    precision: Literal["float32", "bfloat16", "auto"] = Field(
+        default="float32",
+        description="of convolutions in training; `auto` is bfloat16 where the processor has it and a trial agrees "
+        "with float32. Validation and the exported graph are float32",
     )
     members: int = Field(default=1, ge=1, le=8, description="networks, each of its own seed, averaged in one graph")
     threads: int = Field(default=1, ge=1, le=64, description="fixed, since another number gives other weights")
     seed: int = Field(default=0, ge=0)
 
     @property
-    def radius(self) -> int:
-        """How far from a pixel the network looks for that pixel's class, pixels."""
+    def radius(self) -> float:
+        """How far from a pixel the network looks for that pixel's class, pixels; infinite where it attends to all."""
+        if self.network == "SegFormer":
+            return math.inf
         if self.network == "pixels":
             return max(self.windows, default=1) // 2
         return receptive_radius(self.convolutions)
@@ -130,6 +169,10 @@ class TrainSection(Section):
         if any(side % 2 == 0 or side < 3 for side in self.windows):
             raise ValueError("'windows' are odd and at least 3")
         radius = self.radius
+        if self.network == "SegFormer" and self.tiles.blend == 0:
+            raise ValueError(
+                "SegFormer looks at the whole tile, so that tiles leave seams: blend them away with 'tiles.blend'"
+            )
         if self.tiles.halo < radius and self.tiles.blend == 0:
             raise ValueError(
                 f"the network looks {radius} pixels far, 'tiles.halo' {self.tiles.halo} is less: "

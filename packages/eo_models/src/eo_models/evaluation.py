@@ -8,7 +8,6 @@ from typing import Any, Final
 from eo_data.dataset import Dataset
 from eo_data.digests import SHORT, json_digest
 from eo_data.errors import UsageError
-from eo_data.model.description import ModelDescription
 from eo_data.model.files import ModelFiles, fetch_model
 from eo_data.model.ledger import Ledger
 from eo_data.store import Store
@@ -32,6 +31,9 @@ ALL_SCORED: Final = "evaluation.json"
 def evaluate(store: Store, usecase: UseCase, model: str, uri: str, *, progress: bool = True) -> dict[str, Any]:
     """Score a version against the champion and the indices, unless that was done before.
 
+    The index is that of the version's own dataset. A version of another use case may be scored too, if its classes
+    and bands fit: it is held against the index of the dataset that it is offered for.
+
     Args:
         store: Where the dataset and the ledger lie, and the evaluation goes.
         usecase: Whose classes, and the `gate` section with the bootstrap's settings.
@@ -43,7 +45,7 @@ def evaluate(store: Store, usecase: UseCase, model: str, uri: str, *, progress: 
         The step's result: `evaluation`, `model`, `champion`, `index`, `iou` (test split) and `existing`.
 
     Raises:
-        UsageError: If there is no champion yet, or no index of the candidate's dataset.
+        UsageError: If there is no champion yet, or no index to hold it against.
         DataRefused: If a version's files are not what was registered, or read bands that the dataset lacks.
         TemporaryFailure: If store or registry do not answer.
     """
@@ -51,13 +53,14 @@ def evaluate(store: Store, usecase: UseCase, model: str, uri: str, *, progress: 
     dataset = Dataset(store, uri)
     require_same_data(dataset, usecase)
     registry = Registry(usecase.name)
-    candidate = fetch_candidate(store, usecase, model)
+    candidate = fetch_model(model, store)
     champion = Ledger(store, usecase.name).champion()
     if champion is None:
         raise UsageError(
             f"there is no champion of '{usecase.name}' to hold it against", where=store.uri, fix="Run train first"
         )
-    index = index_of(registry, candidate.description)
+    own = candidate.name == usecase.name
+    index = index_of(registry, candidate.description.dataset_digest if own else dataset.digest)
     key = evaluation_key(candidate.digest, dataset.digest, champion.model_digest, index.digest, section)
     existing = store.exists(f"{key}/{ALL_SCORED}")
     if existing:
@@ -80,20 +83,6 @@ def evaluate(store: Store, usecase: UseCase, model: str, uri: str, *, progress: 
     }
 
 
-def fetch_candidate(store: Store, usecase: UseCase, model: str) -> ModelFiles:
-    """The version that is to be evaluated.
-
-    Raises:
-        UsageError: If it is a version of another use case's model.
-    """
-    candidate = fetch_model(model, store)
-    if candidate.name != usecase.name:
-        raise UsageError(
-            f"this is a version of '{candidate.name}'", where=model, fix=f"Give a version of '{usecase.name}'"
-        )
-    return candidate
-
-
 def evaluation_key(model: str, dataset: str, champion: str, index: str, section: GateSection) -> str:
     """The folder of an evaluation: below model and dataset, what else it depends on.
 
@@ -104,16 +93,16 @@ def evaluation_key(model: str, dataset: str, champion: str, index: str, section:
     return f"evaluations/{model}/{dataset}/{json_digest(rest)[:SHORT]}"
 
 
-def index_of(registry: Registry, description: ModelDescription) -> Version:
-    """The newest registered index of the dataset that a version was made from.
+def index_of(registry: Registry, dataset: str) -> Version:
+    """The newest registered index of a dataset, by its digest.
 
     Raises:
         UsageError: If there is none.
     """
-    found = registry.find({KIND_TAG: KIND, DATASET_TAG: description.dataset_digest})
+    found = registry.find({KIND_TAG: KIND, DATASET_TAG: dataset})
     if found is None:
         raise UsageError(
-            f"no spectral index of dataset {description.dataset_digest[:12]} is registered",
+            f"no spectral index of dataset {dataset[:12]} is registered",
             where=registry.name,
             fix="Run train on that dataset: it registers the index",
         )

@@ -62,13 +62,16 @@ def _pictures(record: Evaluation, usecase: UseCase, samples: Sequence[Sample]) -
         if digest not in _before(parties, role)
     }
     pooled = record.splits["test"].pooled
+    simulated = ", simulated scenes" if record.simulated else ""
     return {
         "samples.png": sample_figure(samples, usecase.data, ""),
         "intervals.png": intervals_chart(judged, names),
-        "precision-recall.png": curve_chart(record.curves, distinct, pooled),
-        "reliability.png": reliability_chart(record.calibration),
-        "confusion.png": confusion_chart(pooled["candidate"], record.target, "candidate"),
-        "confusion-champion.png": confusion_chart(pooled["champion"], record.target, "champion"),
+        "precision-recall.png": curve_chart(record.curves, distinct, pooled, f"test split{simulated}"),
+        "reliability.png": reliability_chart(record.calibration, record.target, f"candidate, test split{simulated}"),
+        "confusion.png": confusion_chart(pooled["candidate"], record.target, f"candidate, test split{simulated}"),
+        "confusion-champion.png": confusion_chart(
+            pooled["champion"], record.target, f"champion, test split{simulated}"
+        ),
         "scenes.png": scenes_chart(judged, distinct),
     }
 
@@ -157,9 +160,9 @@ def _headlines(record: Evaluation) -> Numbers:
             headline("holdout IoU, judged", "holdout"),
             headline("test IoU, only shown", "test"),
             Headline(
-                "minus champion",
+                "minus champion, holdout",
                 signed(opponent.difference),
-                f"95 %: [{signed(opponent.low)}, {signed(opponent.high)}]",
+                f"95 %: [{signed(opponent.low)},\u00a0{signed(opponent.high)}]",  # an interval stays on one line
             ),
             Headline("calibration error, test", figure(record.calibration.expected_error), "perfect is 0"),
             Headline(

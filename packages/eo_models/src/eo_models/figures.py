@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,11 @@ from eo_data.usecase import IGNORE, DataSection
 from eo_models.confusion import TARGET, count
 from eo_models.inputs import find_band
 
+if TYPE_CHECKING:
+    from matplotlib.patches import Patch
+
 _COLOURS = {"right": (31, 111, 209), "missed": (240, 140, 20), "false": (200, 30, 60)}
+_REST = 225
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,7 @@ def sample_figure(samples: Sequence[Sample], data: DataSection, title: str) -> b
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9.6, 2.4 * len(samples) + 0.4), layout="constrained")
+    figure = Figure(figsize=(9.6, 2.4 * len(samples) + 0.6), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(samples), 4, squeeze=False)
     for row, sample in zip(axes, samples, strict=True):
@@ -68,11 +73,12 @@ def sample_figure(samples: Sequence[Sample], data: DataSection, title: str) -> b
             axis.set_yticks([])
         iou = count(sample.mask, sample.label).iou
         row[0].set_ylabel(f"{sample.chip.scene}\nIoU {'undefined' if iou is None else format(iou, '.2f')}", fontsize=9)
-    names = ("true colour", "label", "prediction", "blue right, orange missed, red false")
+    names = ("true colour", "label", "prediction", "error")
     for axis, name in zip(axes[0], names, strict=True):
         axis.set_title(name, fontsize=8.5)
     if title:
-        figure.suptitle(title, fontsize=10)
+        figure.suptitle(title, x=0.01, ha="left", fontsize=10.5, fontweight="bold")
+    figure.legend(handles=_legend(data), loc="outside lower center", ncols=9, fontsize=8.5, frameon=False)
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=110, metadata={"Software": None})
     return stream.getvalue()
@@ -82,12 +88,30 @@ def error_picture(mask: NDArray[np.uint8], label: NDArray[np.uint8]) -> NDArray[
     """`[H, W, 3]`: the target class found blue, missed orange, false red; the rest light grey, not scored white."""
     picture = np.full((*label.shape, 3), 255, dtype=np.uint8)
     scored = (label != IGNORE) & (mask != IGNORE)
-    picture[scored] = 225
+    picture[scored] = _REST
     predicted, labelled = mask == TARGET, label == TARGET
     picture[scored & predicted & labelled] = _COLOURS["right"]
     picture[scored & ~predicted & labelled] = _COLOURS["missed"]
     picture[scored & predicted & ~labelled] = _COLOURS["false"]
     return picture
+
+
+def _legend(data: DataSection) -> list[Patch]:
+    """A patch per class, per error, and for what is not scored."""
+    from matplotlib.patches import Patch
+
+    target = data.classes[TARGET].name
+    errors = {f"{target} found": "right", "missed": "missed", "false": "false"}
+    return [
+        *(Patch(facecolor=one.color, edgecolor="#8a8a8a", label=one.name) for one in data.classes),
+        *(Patch(facecolor=_hexadecimal(_COLOURS[kind]), label=label) for label, kind in errors.items()),
+        Patch(facecolor=_hexadecimal((_REST,) * 3), edgecolor="#8a8a8a", label="neither"),
+        Patch(facecolor="white", edgecolor="#8a8a8a", label="no data or not scored"),
+    ]
+
+
+def _hexadecimal(colour: tuple[int, ...]) -> str:
+    return "#" + "".join(f"{part:02x}" for part in colour)
 
 
 def _paint(classes: NDArray[np.uint8], data: DataSection) -> NDArray[np.uint8]:

@@ -11,7 +11,9 @@ from typing import Any, Final
 
 from eo_data.dataset import ChipRecord, Dataset
 from eo_data.digests import SHORT, json_digest
+from eo_data.errors import UsageError
 from eo_data.model.description import ModelDescription
+from eo_data.model.files import ModelFiles, fetch_model
 from eo_data.store import Store
 from eo_data.usecase import UseCase
 from eo_models.bootstrap import pooled_bounds
@@ -20,7 +22,6 @@ from eo_models.configuration import GateSection, gate_section
 from eo_models.confusion import Counts, pool
 from eo_models.contestants import ChipScore, Contestant, registered, score, untuned
 from eo_models.documents import Block, Paragraph, Table, markdown
-from eo_models.evaluation import fetch_candidate
 from eo_models.evaluation_record import FreshEvaluation, FreshScores
 from eo_models.inputs import require_same_data
 from eo_models.report_tables import bracketed, figure
@@ -57,7 +58,7 @@ def evaluate_fresh(store: Store, usecase: UseCase, model: str, uri: str, *, prog
     dataset = Dataset(store, uri)
     require_same_data(dataset, usecase)
     connect()
-    files = fetch_candidate(store, usecase, model)
+    files = _fetch(store, usecase, model)
     own = own_dataset(store, files.description)
     rest = [FRESH_FORMAT, section.resamples, section.seed, own is not None]
     key = f"evaluations/{files.digest}/{dataset.digest}/fresh-{json_digest(rest)[:SHORT]}"
@@ -177,3 +178,17 @@ def _document(record: FreshEvaluation) -> bytes:
         ),
     ]
     return markdown(f"{record.model['uri']} on fresh scenes", blocks)
+
+
+def _fetch(store: Store, usecase: UseCase, model: str) -> ModelFiles:
+    """The version that is to be evaluated.
+
+    Raises:
+        UsageError: If it is a version of another use case's model.
+    """
+    candidate = fetch_model(model, store)
+    if candidate.name != usecase.name:
+        raise UsageError(
+            f"this is a version of '{candidate.name}'", where=model, fix=f"Give a version of '{usecase.name}'"
+        )
+    return candidate

@@ -51,11 +51,12 @@ def judge(candidate: float | None, opponents: Mapping[str, Opponent], cells: int
         cells: Cells of the holdout with the target class in their label.
         section: The use case's `gate` section.
     """
+    evidence: tuple[str, ...] = ()
     if cells < section.min_cells:
-        evidence = f"not enough evidence: {cells} holdout cells with the target class, gate.min_cells is"
-        return Judgement("refused", (f"{evidence} {section.min_cells}",))
+        counted = f"{cells} holdout cells with the target class, gate.min_cells is {section.min_cells}"
+        evidence = (f"not enough evidence: {counted}",)
     if candidate is None:
-        return Judgement("refused", ("the candidate's IoU is undefined on the holdout",))
+        return Judgement("refused", (*evidence, "the candidate's IoU is undefined on the holdout"))
     against, in_favour = [], []
     for name, opponent in opponents.items():
         fault = _fault(name, candidate, opponent, section.tolerance)
@@ -63,6 +64,8 @@ def judge(candidate: float | None, opponents: Mapping[str, Opponent], cells: int
             against.append(fault)
         else:
             in_favour.append(f"beats the {name}: {_numbers(candidate, opponent)}")
+    if evidence:  # the figures are told all the same: a person may know more places than the dataset
+        return Judgement("refused", (*evidence, *against, *in_favour))
     return Judgement("refused", tuple(against)) if against else Judgement("promoted", tuple(in_favour))
 
 

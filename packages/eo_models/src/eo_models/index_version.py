@@ -6,15 +6,17 @@ import logging
 
 from eo_data.dataset import Dataset
 from eo_data.errors import TemporaryFailure
-from eo_data.model.files import GRAPH_TAG
+from eo_data.model.files import GRAPH_TAG, fetch_model
 from eo_data.model.ledger import Ledger
 from eo_data.store import Store
 from eo_data.usecase import UseCase
+from eo_models.candidate_card import candidate_card
 from eo_models.export import graph_bytes
 from eo_models.registry import CODE_TAG, KIND_TAG, Registry, Version
 from eo_models.spectral_index import SpectralIndex, index_graph, indices, tune, tune_each
 from eo_models.tracking import DATASET_TAG
-from eo_models.versions import INDEX_TILING, Artifact, describe, validation_figure
+from eo_models.validation_figures import validation_figures
+from eo_models.versions import INDEX_TILING, Artifact, describe
 
 log = logging.getLogger(__name__)
 
@@ -73,12 +75,13 @@ def register_index(registry: Registry, usecase: UseCase, dataset: Dataset, code:
     with registry.run(
         f"{description.architecture} {dataset.digest[:8]}", {**tags, "terraloop.usecase": usecase.name}
     ) as run:
-        run.log_dataset(usecase.name, dataset.digest, dataset.uri)
+        run.log_dataset(usecase.name, dataset)
         run.log_parameters({"architecture": description.architecture, **description.parameters})
-        run.log_metrics(description.metrics)
-        picture = validation_figure(artifact.model(), dataset, usecase.data, f"{description.architecture}, validation")
-        run.log_files({"validation.png": picture}, "figures")
-        version = registry.register(run, artifact.graph, description, tags)
+        pictures, figures = validation_figures(artifact.model(), dataset, usecase, description.architecture)
+        run.log_metrics({**description.metrics, **figures})
+        run.log_files(pictures, "figures")
+        card = candidate_card(description, artifact.digest, usecase, dataset.manifest)
+        version = registry.register(run, artifact.graph, description, tags, card=card)
     log.info(
         "train: %s > %g is registered as %s",
         description.architecture,
@@ -93,6 +96,7 @@ def bootstrap(registry: Registry, store: Store, index: Version) -> None:
     ledger = Ledger(store, index.name)
     if ledger.champion() is not None:
         return
+    fetch_model(index.uri)  # what arrived in the registry, both digests, before anyone is told to serve it
     try:
         ledger.append(
             after=0,

@@ -50,7 +50,7 @@ def model_bands(wanted: Sequence[str], have: Sequence[Band], where: str) -> list
             raise DataRefused(
                 f"the model reads band {name}, the dataset has {', '.join(band.name for band in have)}",
                 where=where,
-                fix="Evaluate it on a dataset with its bands",
+                fix="Evaluate it on a dataset with its bands: add the band to data.inputs and chip again",
             )
         indexes.append(hits[0])
     return indexes

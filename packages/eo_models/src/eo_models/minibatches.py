@@ -2,78 +2,180 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
+from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader
-from torch.utils.data import Dataset as TorchDataset
 
 from eo_data.dataset import ChipRecord, Dataset, model_input
-from eo_models.configuration import Augmentation
+from eo_data.loader import ChipLoader, DatasetSource
+from eo_data.sampling import sampling_weights
+from eo_data.usecase import IGNORE
+from eo_models.configuration import Augmentation, Sampling
+from eo_models.random_streams import stream_seed
 
 Sample = tuple[Tensor, Tensor]
-"""Image float32 `[bands, H, W]`, reflectance x 10000; label int64 `[H, W]`, 255 not scored."""
+"""Images float32 `[n, bands, H, W]`, reflectance x 10000; labels int64 `[n, H, W]`, 255 not scored."""
 
 
-class Chips(TorchDataset[Sample]):
-    """The chips of one split, read when they are asked for.
+class TrainingMinibatches:
+    """The minibatches of the training split, an epoch per iteration.
+
+    The loader's arrays are buffers that its next minibatch overwrites, and Lightning asks for one minibatch before
+    it has trained on the last. What is handed out shares no memory with them: varying a chip makes new tensors
+    anyway, so it is done here, before the next minibatch is asked for, and nothing is copied for copying's sake.
+
+    Args:
+        loader: Delivers chips; its `set_epoch` is called at the start of each iteration.
+        augmentation: What is varied.
+        seed: Of the variation.
+        epoch: Says the number of the epoch, from 0, when an iteration starts.
+        share: Which chips of each minibatch this process trains on. All processes vary the whole minibatch in the
+            same way, so that their shares together are what a single process would see.
+    """
+
+    def __init__(
+        self,
+        loader: ChipLoader,
+        augmentation: Augmentation,
+        *,
+        seed: int,
+        epoch: Callable[[], int],
+        share: slice,
+    ) -> None:
+        self._loader = loader
+        self._augmentation = augmentation
+        self._seed = seed
+        self._epoch = epoch
+        self._share = share
+
+    def __len__(self) -> int:
+        """How many minibatches an epoch has."""
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[Sample]:
+        """An epoch: images `[n, bands, H, W]` and labels `[n, H, W]` of this process's share."""
+        epoch = self._epoch()
+        self._loader.set_epoch(epoch)
+        generator = torch.Generator().manual_seed(stream_seed(self._seed, "augmentation", epoch))
+        for minibatch in self._loader:
+            images, labels = torch.from_numpy(minibatch.images), torch.from_numpy(minibatch.labels)
+            images, labels = augment(images, labels, self._augmentation, generator)
+            yield images[self._share], labels[self._share].long()
+
+
+class ValidationChips:
+    """The validation chips of one process, one at a time `[1, bands, H, W]`.
+
+    Every process gets equally many; where they do not divide, what is missing is a chip without a scored pixel.
 
     Args:
         dataset: Where they lie.
-        chips: Which.
+        chips: All of them.
+        rank: Number of the process.
+        size: How many processes there are.
     """
 
-    def __init__(self, dataset: Dataset, chips: Sequence[ChipRecord]) -> None:
+    def __init__(self, dataset: Dataset, chips: Sequence[ChipRecord], *, rank: int = 0, size: int = 1) -> None:
         self._dataset = dataset
-        self._chips = chips
+        self._chips = chips[rank::size]
+        self._spare = chips[:1] if len(self._chips) < len(chips[::size]) else []
 
     def __len__(self) -> int:
         """How many chips."""
-        return len(self._chips)
+        return len(self._chips) + len(self._spare)
 
-    def __getitem__(self, index: int) -> Sample:
-        """One chip."""
-        image, label = self._dataset.read(self._chips[index])
+    def __iter__(self) -> Iterator[Sample]:
+        """The chips in the dataset's order."""
+        for chip in self._chips:
+            yield self._read(chip)
+        for chip in self._spare:
+            image, label = self._read(chip)
+            yield image, torch.full_like(label, IGNORE)
+
+    def _read(self, chip: ChipRecord) -> Sample:
+        image, label = self._dataset.read(chip)
         pixels, _ = model_input(image)
-        return torch.from_numpy(pixels), torch.from_numpy(label.astype("int64"))
+        return torch.from_numpy(pixels)[None], torch.from_numpy(label.astype(np.int64))[None]
 
 
 class Minibatches(LightningDataModule):
-    """Training and validation chips of a dataset; equal seeds give equal minibatches.
+    """Training and validation chips of a dataset; equal seeds give equal minibatches, whatever the threads.
 
     Args:
         dataset: Where the chips lie.
-        minibatch: Chips per step.
+        minibatch: Chips per step, of all processes together.
         augmentation: What is varied in training.
+        sampling: How often each chip is drawn.
         seed: Of order and variation.
+        threads: How many read.
+        rank: Number of this process.
+        size: How many processes there are.
     """
 
-    def __init__(self, dataset: Dataset, *, minibatch: int, augmentation: Augmentation, seed: int) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        *,
+        minibatch: int,
+        augmentation: Augmentation,
+        seed: int,
+        sampling: Sampling | None = None,
+        threads: int = 1,
+        rank: int = 0,
+        size: int = 1,
+    ) -> None:
         super().__init__()
         self._dataset = dataset
-        self._minibatch = minibatch
         self._augmentation = augmentation
-        self._order = torch.Generator().manual_seed(seed)
-        self._variation = torch.Generator().manual_seed(seed + 1)
+        self._seed = seed
+        self._rank, self._size = rank, size
+        source = DatasetSource(dataset, "train")
+        self._loader = ChipLoader(
+            source,
+            source.chips,
+            minibatch=minibatch,
+            seed=seed,
+            weights=_weights(source.records, sampling),
+            threads=threads,
+        )
 
-    def train_dataloader(self) -> DataLoader[Sample]:
+    def train_dataloader(self) -> TrainingMinibatches:
         """Shuffled minibatches of the training split."""
-        chips = Chips(self._dataset, self._dataset.chips("train"))
-        return DataLoader(chips, batch_size=self._minibatch, shuffle=True, generator=self._order)
+        return TrainingMinibatches(
+            self._loader,
+            self._augmentation,
+            seed=self._seed,
+            epoch=lambda: 0 if self.trainer is None else self.trainer.current_epoch,
+            share=slice(self._rank, None, self._size),
+        )
 
-    def val_dataloader(self) -> DataLoader[Sample]:
-        """The validation chips, one at a time."""
-        return DataLoader(Chips(self._dataset, self._dataset.chips("validation")), batch_size=1)
+    def val_dataloader(self) -> ValidationChips:
+        """The validation chips."""
+        return ValidationChips(self._dataset, self._dataset.chips("validation"), rank=self._rank, size=self._size)
 
-    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Vary a minibatch in training."""
-        images, labels = batch
-        if self.trainer is None or not self.trainer.training:
-            return images, labels
-        return augment(images, labels, self._augmentation, self._variation)
+    def state_dict(self) -> dict[str, Any]:
+        """Where the loader is, and a digest of what it loads."""
+        return {"loader": self._loader.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where another was.
+
+        Raises:
+            UsageError: If it loaded other chips, or in another way.
+        """
+        self._loader.load_state_dict(state_dict["loader"])
+
+
+def _weights(chips: Sequence[ChipRecord], sampling: Sampling | None) -> NDArray[np.float64] | None:
+    """What the loader draws chips by; None for each of them once an epoch."""
+    if sampling is None or not (sampling.balance or sampling.valid):
+        return None
+    return sampling_weights(chips, balance=sampling.balance, valid=sampling.valid)
 
 
 def augment(images: Tensor, labels: Tensor, section: Augmentation, generator: torch.Generator) -> tuple[Tensor, Tensor]:

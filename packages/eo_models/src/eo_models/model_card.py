@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 from eo_data.dataset import Manifest
+from eo_data.model.description import ModelDescription
 from eo_data.model.files import ModelFiles
 from eo_data.usecase import SPLITS, UseCase
 from eo_models.documents import Block, Heading, Paragraph, Table, markdown
@@ -15,7 +16,7 @@ from eo_models.scene_facts import ABSENT, STRATA
 
 
 def model_card(record: Evaluation, candidate: ModelFiles, usecase: UseCase, manifest: Manifest) -> bytes:
-    """The card.
+    """The card of an evaluated version; `eo_models.candidate_card` has that of one that is only trained.
 
     Args:
         record: The evaluation that its figures are from.
@@ -28,8 +29,8 @@ def model_card(record: Evaluation, candidate: ModelFiles, usecase: UseCase, mani
             f"{candidate.description.architecture}, {candidate.description.total_parameters:,} fitted numbers, "
             f"sha256 {candidate.digest}."
         ),
-        *_use(candidate, usecase, record),
-        *_data(record, manifest, usecase),
+        *use_blocks(candidate.description, usecase, record.target),
+        *data_blocks(manifest, usecase, record.target),
         Heading("Figures"),
         *(split_table(record, split) for split in SHOWN),
         differences_table(record),
@@ -75,40 +76,41 @@ def limits(record: Evaluation, candidate: ModelFiles) -> list[str]:
     return found
 
 
-def _use(candidate: ModelFiles, usecase: UseCase, record: Evaluation) -> list[Block]:
-    data, tiling = usecase.data, candidate.description.tiling
-    classes = ", ".join(f"{c.value} {c.name}" for c in candidate.description.output.classes)
+def use_blocks(description: ModelDescription, usecase: UseCase, target: str) -> list[Block]:
+    """What a version is for, and what not."""
+    data, tiling = usecase.data, description.tiling
+    classes = ", ".join(f"{c.value} {c.name}" for c in description.output.classes)
     return [
         Heading("Intended use"),
         Paragraph(
-            f"{usecase.title}: masks of {record.target} from {data.sensor} scenes. Reads the bands "
-            f"{', '.join(candidate.description.input.bands)} as {candidate.description.input.unit}, in tiles of "
+            f"{usecase.title}: masks of {target} from {data.sensor} scenes. Reads the bands "
+            f"{', '.join(description.input.bands)} as {description.input.unit}, in tiles of "
             f"{tiling.tile} pixels with a halo of {tiling.halo}; gives the classes {classes}, and 255 without data."
         ),
         Paragraph("Not meant for other sensors, for measuring depth or quality of water, or for decisions without a "
-                  "person who looks.") if record.target == "water" else
+                  "person who looks.") if target == "water" else
         Paragraph("Not meant for other sensors, or for decisions without a person who looks."),
     ]  # fmt: skip
 
 
-def _data(record: Evaluation, manifest: Manifest, usecase: UseCase) -> list[Block]:
+def data_blocks(manifest: Manifest, usecase: UseCase, target: str) -> list[Block]:
+    """What a dataset holds, by split."""
     chips = Counter(chip.split for chip in manifest.chips)
     cells = {split: len({chip.cell for chip in manifest.chips if chip.split == split}) for split in SPLITS}
     collections = ", ".join(sorted({scene.collection for scene in manifest.scenes}))
-    target = [definition.name for definition in usecase.data.classes].index(record.target)
+    number = [definition.name for definition in usecase.data.classes].index(target)
+    simulated = sum(scene.simulated for scene in manifest.scenes)
+    real = {0: "", len(manifest.scenes): ", all simulated"}.get(simulated, f", {simulated} of them simulated")
     shares = {}
     for split in SPLITS:
         counted = [chip.class_counts for chip in manifest.chips if chip.split == split]
         total = sum(map(sum, counted))
-        shares[split] = f"{sum(one[target] for one in counted) / total:.1%}" if total else "undefined"
+        shares[split] = f"{sum(one[number] for one in counted) / total:.1%}" if total else "undefined"
     return [
         Heading("Data"),
-        Paragraph(
-            f"Dataset {record.dataset['digest']} with {len(manifest.scenes)} scenes of {collections}"
-            + (", all simulated." if record.simulated else ".")
-        ),
+        Paragraph(f"Dataset {manifest.digest} with {len(manifest.scenes)} scenes of {collections}{real}."),
         Table(
-            ("split", "chips", "cells", f"{record.target} in the labels"),
+            ("split", "chips", "cells", f"{target} in the labels"),
             tuple((split, str(chips[split]), str(cells[split]), shares[split]) for split in SPLITS),
         ),
     ]
@@ -125,14 +127,19 @@ def _making(record: Evaluation, candidate: ModelFiles) -> list[Block]:
         "trained by commit": description.git_commit or "unknown",
         "evaluated by commit": record.git_commit or "unknown",
         **{f"metric {name}": figure(value) for name, value in description.metrics.items()},
-        **_flat(description.parameters),
+        **settings(description.parameters),
     }
-    return [Heading("How it was made"), Table(("", ""), tuple((name, str(value)) for name, value in rows.items()))]
+    return [Heading("How it was made"), fact_table(rows)]
 
 
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def fact_table(rows: dict[str, Any]) -> Table:
+    """Names and what they say."""
+    return Table(("", ""), tuple((name, str(value)) for name, value in rows.items()))
+
+
+def settings(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested settings under dotted names."""
     result: dict[str, Any] = {}
     for name, value in values.items():
-        result |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+        result |= settings(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
     return result

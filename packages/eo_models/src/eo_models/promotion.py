@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from eo_data.errors import DataRefused, GateRefused, UsageError
-from eo_data.model.files import fetch_model
+from eo_data.model.files import fetch_model, parse_model_uri
 from eo_data.model.ledger import Ledger, Promotion
 from eo_data.store import Store
 from eo_data.usecase import UseCase
@@ -36,7 +36,8 @@ def promote(store: Store, usecase: UseCase, uri: str, *, approved_by: str | None
 
     Raises:
         GateRefused: If the gate refuses, or waits for approval, with the result. A wait is not recorded as a verdict.
-        UsageError: If the champion has changed since the evaluation.
+        UsageError: If the champion has changed since the evaluation, or the gate would promote a version of another
+            use case's model.
         TemporaryFailure: If someone else promoted meanwhile, or store or registry do not answer.
     """
     section = gate_section(usecase)
@@ -96,9 +97,18 @@ def evaluated_version(registry: Registry, evaluation: Evaluation) -> Version:
     A model is its digest; a registry that was set up anew counts its versions anew.
 
     Raises:
+        UsageError: If it is a version of another use case's model.
         DataRefused: If no version has these bytes.
     """
     same = [version for version in registry.versions() if version.digest == evaluation.candidate.digest]
+    name = parse_model_uri(evaluation.candidate.uri or "")[0]
+    if not same and name != registry.name:
+        raise UsageError(
+            f"the gate would promote it, but it is a version of '{name}', and the ledger of '{registry.name}' names "
+            "versions of that model alone",
+            where=str(evaluation.candidate.uri),
+            fix=f"Train under use case '{registry.name}'",
+        )
     if not same:
         raise DataRefused(
             f"no registered version has the digest that was evaluated, {evaluation.candidate.digest[:12]}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import platform
 import tempfile
 import warnings
@@ -10,14 +11,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from eo_data.digests import sha256
-from eo_data.errors import TerraloopError
+from eo_data.errors import TemporaryFailure, TerraloopError
 from eo_data.model.description import ModelDescription
 from eo_data.model.files import DESCRIPTION_FILE, DESCRIPTION_TAG, GRAPH_FILE, GRAPH_TAG
-from eo_data.provenance import git_commit
-from eo_models.tracking import Run, answering, connect, experiment
+from eo_models.candidate_card import CARD_FILE, shortened
+from eo_models.run_records import NewVersion
+from eo_models.run_tags import run_tags
+from eo_models.tracked_run import Run, RunKept
+from eo_models.tracking import answering, connect, experiment, public_uri, tracking_uri
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
@@ -83,26 +87,47 @@ class Registry:
             self._experiment = experiment(self._client, name)
 
     @contextmanager
-    def run(self, title: str, tags: Mapping[str, str]) -> Iterator[Run]:
-        """A run of the experiment, ended as finished, failed or killed."""
+    def run(self, title: str, tags: Mapping[str, str], parent: Run | None = None) -> Iterator[Run]:
+        """A run of the experiment, ended as finished, failed or killed.
+
+        Args:
+            title: Its name.
+            tags: Its tags.
+            parent: The run that it is a part of: MLflow shows it nested below that one.
+
+        Raises:
+            TemporaryFailure: If MLflow does not answer when the run begins.
+            RunKept: If it does not answer when the run ends: the run is kept, and sent later.
+        """
+        known = {**run_tags(os.environ), **tags}
+        if parent is not None:
+            known["mlflow.parentRunId"] = parent.id
         with answering():
-            known = {"mlflow.source.name": "eo-models", "mlflow.source.git.commit": git_commit() or "", **tags}
             info = self._client.create_run(self._experiment, tags=known, run_name=title).info
-        run = Run(self._client, info.run_id, str(info.artifact_uri))
+        run = Run(self._client, info)
         try:
             yield run
+        except RunKept as kept:
+            own = kept.run == run.id
+            run.end("FINISHED" if own else "FAILED")  # raises again, unless MLflow is back
+            if not own:
+                raise
+            raise TemporaryFailure(
+                f"MLflow was away for a moment; run {run.id} was kept, and has been sent since",
+                where=public_uri(tracking_uri()),
+                fix="Run the step again: it finds what is registered",
+            ) from kept
         except BaseException as error:
-            log.warning("run %s ends: %s", info.run_id, type(error).__name__)
-            self._end(info.run_id, "FAILED" if isinstance(error, Exception) else "KILLED")
+            log.warning("run %s ends: %s", run.id, type(error).__name__)
+            self._end(run, "FAILED" if isinstance(error, Exception) else "KILLED")
             raise
-        with answering():
-            self._client.set_terminated(info.run_id, "FINISHED")
+        run.end("FINISHED")
 
     def reopen(self, run_id: str) -> Run:
         """A run that has ended, to log what became known later."""
         with answering():
             info = self._client.get_run(run_id).info
-        return Run(self._client, run_id, str(info.artifact_uri))
+        return Run(self._client, info, keeps=False)
 
     def finished_runs(self) -> list[MlflowRun]:
         """Every run of the experiment that finished and was not deleted."""
@@ -142,6 +167,7 @@ class Registry:
         description: ModelDescription,
         tags: Mapping[str, str],
         text: bytes | None = None,
+        card: str = "",
     ) -> Version:
         """Upload a version's files and register them: the files first, the version last and with all its tags.
 
@@ -153,27 +179,26 @@ class Registry:
             description: What `model.json` says.
             tags: Beside those of the digests.
             text: The bytes of `model.json`, where they are given and not to be written anew.
-        """
-        from mlflow.exceptions import MlflowException
+            card: Its model card in Markdown: a file of the run, and the description of run and version.
 
+        Raises:
+            RunKept: If MLflow does not answer; files and version are kept, and sent later.
+        """
         text = description.to_bytes() if text is None else text
         with tempfile.TemporaryDirectory(prefix="terraloop-register-") as folder:
             write_flavour(Path(folder) / MODEL_FOLDER, graph, text, description)
             run.log_folder(Path(folder) / MODEL_FOLDER, MODEL_FOLDER)
         digests = {GRAPH_TAG: sha256(graph), DESCRIPTION_TAG: sha256(text)}
-        with answering():
-            try:
-                self._client.create_registered_model(self.name)
-            except MlflowException as error:
-                if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                    raise
-            created = self._client.create_model_version(
-                self.name,
-                f"{run.artifact_uri}/{MODEL_FOLDER}",
-                run.id,
-                tags={**tags, **digests},
-                description=f"{description.architecture}, {description.kind}",
+        shown = f"{description.architecture}, {description.kind}"
+        if card:
+            run.log_files({CARD_FILE: card.encode()}, None)
+            shown = shortened(card, f"{CARD_FILE} among the files of run {run.id}")
+            run.log_tags({"mlflow.note.content": shown})
+        created = run.create_version(
+            NewVersion(
+                name=self.name, source=f"{run.artifact_uri}/{MODEL_FOLDER}", tags={**tags, **digests}, description=shown
             )
+        )
         return _version(created)
 
     def project_aliases(self, champion: int, previous: int | None) -> None:
@@ -188,10 +213,9 @@ class Registry:
                 elif current is None or int(current) != version:
                     self._client.set_registered_model_alias(self.name, alias, str(version))
 
-    def _end(self, run_id: str, status: str) -> None:
+    def _end(self, run: Run, status: Literal["FAILED", "KILLED"]) -> None:
         try:
-            with answering():
-                self._client.set_terminated(run_id, status)
+            run.end(status)
         except TerraloopError as error:  # the first error is the one to tell
             log.warning("the run's end could not be recorded: %s", error)
 

@@ -78,7 +78,7 @@ def make_evaluation(
         format=EVALUATION_FORMAT,
         usecase=usecase.name,
         target=usecase.data.classes[TARGET].name,
-        simulated=all(scene.simulated for scene in dataset.manifest.scenes),
+        simulated=bool(dataset.manifest.scenes) and all(scene.simulated for scene in dataset.manifest.scenes),
         dataset={"uri": dataset.uri, "digest": dataset.digest},
         **{role: Party(**contestants[role].as_json()) for role in (*CURVES, "index_untuned")},
         baselines={role: Party(**contestant.as_json()) for role, contestant in others.items()},

@@ -12,54 +12,38 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from eo_data.errors import UsageError
 from eo_data.model.session import classify
 from eo_data.tiling import Pixels, TilePlan, predict_array
 from eo_data.usecase import IGNORE
 from eo_models.configuration import TrainSection
 from eo_models.confusion import Counts, count
+from eo_models.distribution import ALONE, Processes
+from eo_models.losses import Total, alone, segmentation_loss
+from eo_models.precision import PrecisionName
+from eo_models.random_streams import stream_seed
 
 SELECTION = "selection"
 """The figure by which the best epoch is chosen: validation IoU, or minus the loss where no label holds the class."""
 
 
-def segmentation_loss(logits: Tensor, labels: Tensor, weights: Tensor, dice: float) -> Tensor:
-    """Weighted cross-entropy plus Dice over the pixels that are scored; 0 where none is.
+def moving_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
+    """An exponential moving average that forgets the first steps quickly: their weights are next to random.
 
-    Args:
-        logits: `[N, classes, H, W]`.
-        labels: `[N, H, W]`, 255 not scored.
-        weights: Per class, for the cross-entropy.
-        dice: Weight of the Dice loss, the mean over all classes but the first.
+    It takes averaged tensors of one type, which it changes, the current ones, and how many were averaged before.
+    What is counted, not measured, is taken as it is.
     """
-    scored = labels != IGNORE
-    known = torch.where(scored, labels, 0)
-    share = weights[known] * scored
-    entropy = nn.functional.cross_entropy(logits, known, reduction="none")
-    loss = (entropy * share).sum() / share.sum().clamp(min=1e-6)
-    if not dice:
-        return loss
-    probability = torch.softmax(logits, dim=1)[:, 1:] * scored[:, None]
-    target = nn.functional.one_hot(known, logits.shape[1]).movedim(-1, 1)[:, 1:] * scored[:, None]
-    overlap = (probability * target).sum(dim=(0, 2, 3))
-    extent = (probability + target).sum(dim=(0, 2, 3))
-    # One pixel more on both sides: a minibatch without the class and without a false alarm has no loss.
-    return loss + dice * (1 - (2 * overlap + 1) / (extent + 1)).mean()
 
-
-def class_weights(counts: Sequence[int], balance: float) -> list[float]:
-    """Weights per class, frequency to the power of minus `balance`, with mean 1; 0 for a class that never occurs."""
-    total = sum(counts)
-    raw = [(number / total) ** -balance if number else 0.0 for number in counts]
-    return [value * len(raw) / sum(raw) for value in raw]
-
-
-def moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
-    """An exponential moving average that forgets the first steps quickly: their weights are next to random."""
-
-    def average(averaged: Tensor, current: Tensor, updates: Tensor | int) -> Tensor:
+    @torch.no_grad()
+    def average(averaged: Sequence[Tensor], current: Sequence[Tensor], updates: Tensor | int) -> None:
         number = int(updates)
         keep = min(decay, (1 + number) / (10 + number))
-        return keep * averaged + (1 - keep) * current
+        if averaged[0].is_floating_point():
+            torch._foreach_lerp_(
+                list(averaged), list(current), 1 - keep
+            )  # as torch's own average does: one call for all
+        else:
+            torch._foreach_copy_(list(averaged), list(current))
 
     return average
 
@@ -87,6 +71,9 @@ class Segmentation(LightningModule):
         weights: Per class.
         chip_size: Height and width of a validation chip, pixels.
         target_in_validation: Whether any validation label holds the target class: only then is its IoU defined.
+        precision: Of convolutions.
+        processes: Who trains.
+        total: Adds up over them.
     """
 
     def __init__(
@@ -97,26 +84,47 @@ class Segmentation(LightningModule):
         *,
         chip_size: int,
         target_in_validation: bool,
+        precision: PrecisionName = "float32",
+        processes: Processes = ALONE,
+        total: Total = alone,
     ) -> None:
         super().__init__()
         self.network = network
-        self.average = AveragedModel(network, avg_fn=moving_average(section.averaging), use_buffers=True)
+        self.average = AveragedModel(network, multi_avg_fn=moving_average(section.averaging), use_buffers=True)
+        self.average.requires_grad_(False)  # it is followed, not trained: the optimiser and DDP leave it alone
         self.section = section
         self.target_in_validation = target_in_validation
         self.register_buffer("weights", torch.tensor(weights, dtype=torch.float32))
+        self._precision = precision
+        self._processes = processes
+        self._total = total
         self._plan = validation_plan(section, chip_size)
+        self._losses: list[Tensor] = []
         self._counts = Counts()
         self._surprise: list[float] = []
 
+    def on_train_epoch_start(self) -> None:
+        """Draw what is dropped from the epoch's own seed: an epoch then does not depend on those before it."""
+        torch.manual_seed(stream_seed(self.section.seed, "dropout", self.current_epoch, self._processes.rank))
+        self._losses.clear()
+
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """The loss of one minibatch."""
+        """The loss of one minibatch.
+
+        Raises:
+            UsageError: If it is no finite number.
+        """
         images, labels = batch
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.section.precision == "bfloat16"):
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self._precision == "bfloat16"):
             logits = self.network(images.contiguous(memory_format=torch.channels_last))
-        loss = segmentation_loss(logits.float(), labels, self.get_buffer("weights"), self.section.dice)
-        if not torch.isfinite(loss):
-            raise FloatingPointError("the training loss is not finite: lower train.learning_rate")
-        self.log("loss", loss, on_step=False, on_epoch=True, batch_size=len(images))
+        section = self.section
+        loss = segmentation_loss(
+            logits.float(), labels, self.get_buffer("weights"), section.dice, section.focal, self._total
+        )
+        plain = loss.detach()
+        if not torch.isfinite(plain):
+            raise self._diverged(f"the training loss is {float(plain)} in step {batch_idx + 1}")
+        self._losses.append(plain)  # logged once an epoch: Lightning's own bookkeeping costs more per step
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -135,9 +143,22 @@ class Segmentation(LightningModule):
             self._surprise.append(float(-np.log(np.maximum(hit, 1e-6)).mean()))
 
     def on_validation_epoch_end(self) -> None:
-        """Log the pooled figures of the epoch."""
-        loss = float(np.mean(self._surprise)) if self._surprise else 0.0
-        iou = self._counts.iou
+        """Log the pooled figures of the epoch, over all processes.
+
+        Raises:
+            UsageError: If the validation loss is no finite number.
+        """
+        counts = self._counts
+        told = torch.tensor(
+            [counts.tp, counts.fp, counts.fn, counts.tn, len(self._surprise), sum(self._surprise)], dtype=torch.float64
+        )
+        told = self._total(told)
+        counts = Counts(*(int(value) for value in told[:4]))
+        loss = float(told[5] / told[4]) if told[4] else 0.0
+        if not math.isfinite(loss):
+            raise self._diverged(f"the validation loss is {loss} after the last step")
+        iou = counts.iou
+        self.log("loss", torch.stack(self._losses).mean())
         self.log("validation_loss", loss)
         self.log("validation_iou", math.nan if iou is None else iou)
         self.log(SELECTION, iou if self.target_in_validation and iou is not None else -loss)
@@ -160,3 +181,10 @@ class Segmentation(LightningModule):
         images = torch.from_numpy(tiles).contiguous(memory_format=torch.channels_last)
         probability: Pixels = torch.softmax(self.average(images), dim=1).numpy()
         return probability
+
+    def _diverged(self, what: str) -> UsageError:
+        return UsageError(
+            f"{what} of epoch {self.current_epoch + 1}",
+            where="train.learning_rate",
+            fix=f"Lower train.learning_rate, which is {self.section.learning_rate:g}",
+        )

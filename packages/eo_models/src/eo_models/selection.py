@@ -22,7 +22,8 @@ def select_best(usecase: UseCase, experiment: str) -> dict[str, Any]:
     """Rank finished runs by `gate.metric`.
 
     A run that registered a version is ranked by that version's `model.json`: what the tracking store shows is
-    the last epoch's figure, and the version is of the best epoch, as exported.
+    the last epoch's figure, and the version is of the best epoch, as exported. A metric that no `model.json` holds,
+    such as `validation_loss`, is the run's own.
 
     Args:
         usecase: Its `gate.metric` is the metric.
@@ -45,7 +46,8 @@ def select_best(usecase: UseCase, experiment: str) -> dict[str, Any]:
     ranking = []
     for run in runs:
         version = versions.get(run.info.run_id)
-        value = _registered(version, metric) if version else run.data.metrics.get(metric)
+        figures = {**run.data.metrics, **(_registered(version) if version else {})}
+        value = figures.get(metric)
         if value is not None and math.isfinite(value):
             ranking.append(
                 {
@@ -61,7 +63,7 @@ def select_best(usecase: UseCase, experiment: str) -> dict[str, Any]:
             where=f"experiment '{experiment}'",
             fix="Train first, or name a metric that runs log in gate.metric",
         )
-    lower = metric.endswith(("loss", "error"))
+    lower = lower_is_better(metric)
     ranking.sort(key=lambda one: (one["value"] if lower else -one["value"], one["run"]))
     for place, one in enumerate(ranking[:5], start=1):
         log.info("select-best: %d. %s %s = %.4f (%s)", place, one["run"], metric, one["value"], one["model"])
@@ -69,7 +71,12 @@ def select_best(usecase: UseCase, experiment: str) -> dict[str, Any]:
     return {"experiment": experiment, "metric": metric, **best, "ranking": ranking}
 
 
-def _registered(version: Version, metric: str) -> float | None:
-    """A figure of a version's `model.json`."""
+def lower_is_better(metric: str) -> bool:
+    """Whether a metric is one of those that are better the lower they are, by its name."""
+    return metric.endswith(("loss", "error"))
+
+
+def _registered(version: Version) -> dict[str, float | None]:
+    """The figures of a version's `model.json`; None is undefined."""
     _, _, [text] = read_version(version.name, version.number, (DESCRIPTION_FILE,))
-    return ModelDescription.from_bytes(text).metrics.get(metric)
+    return ModelDescription.from_bytes(text).metrics

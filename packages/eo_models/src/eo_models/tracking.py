@@ -1,4 +1,4 @@
-"""MLflow's tracking store: which one, what its failures mean, and the runs in it.
+"""MLflow's tracking store: which one, and what its failures mean.
 
 MLflow's own retries are kept short: a step that cannot reach it ends with a temporary failure, and whoever
 runs the step decides when to try again.
@@ -9,13 +9,11 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit, urlunsplit
 
 from eo_data.errors import TemporaryFailure, UsageError
 
@@ -59,54 +57,6 @@ def answering(where: str | None = None) -> Iterator[None]:
         raise _unreachable(_first_line(error), place) from error
 
 
-@dataclass(frozen=True)
-class Run:
-    """A run: where parameters, figures and files of one training or evaluation go."""
-
-    _client: MlflowClient
-    id: str
-    artifact_uri: str
-
-    def log_parameters(self, values: Mapping[str, Any]) -> None:
-        """Record parameters."""
-        from mlflow.entities import Param
-
-        with answering():
-            self._client.log_batch(self.id, params=[Param(key, str(value)) for key, value in values.items()])
-
-    def log_metrics(self, values: Mapping[str, float | None], step: int = 0) -> None:
-        """Record figures; undefined ones (None or NaN) are left out."""
-        from time import time
-
-        from mlflow.entities import Metric
-
-        now = int(time() * 1000)
-        known = {key: float(value) for key, value in values.items() if value is not None and value == value}
-        with answering():
-            self._client.log_batch(self.id, metrics=[Metric(key, value, now, step) for key, value in known.items()])
-
-    def log_dataset(self, name: str, digest: str, uri: str) -> None:
-        """Record the dataset as an input of the run, and its full digest as a tag."""
-        from mlflow.entities import Dataset, DatasetInput, InputTag
-
-        dataset = Dataset(name=name, digest=digest[:32], source_type="terraloop", source=uri)
-        with answering():
-            self._client.log_inputs(self.id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
-            self._client.set_tag(self.id, DATASET_TAG, digest)
-
-    def log_folder(self, folder: Path, artifact_path: str) -> None:
-        """Upload a folder's files."""
-        with answering():
-            self._client.log_artifacts(self.id, str(folder), artifact_path)
-
-    def log_files(self, files: Mapping[str, bytes], artifact_path: str) -> None:
-        """Upload files by name."""
-        with tempfile.TemporaryDirectory(prefix="terraloop-artifacts-") as folder:
-            for name, data in files.items():
-                (Path(folder) / name).write_bytes(data)
-            self.log_folder(Path(folder), artifact_path)
-
-
 def tracking_uri() -> str:
     """What `MLFLOW_TRACKING_URI` says.
 
@@ -122,6 +72,15 @@ def tracking_uri() -> str:
             fix="Set it to sqlite:///PATH/mlflow.db or to the URL of an MLflow server",
         )
     return uri
+
+
+def public_uri(uri: str) -> str:
+    """A tracking URI without user and password, a database's file by its full path: it names the store to people."""
+    file = database_file(uri)
+    if file is not None:
+        return f"sqlite:///{file}"
+    parts = urlsplit(uri)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 def database_file(uri: str) -> Path | None:

@@ -151,6 +151,7 @@ def import_version(store: Store, source: str) -> dict[str, Any]:
             if MANIFEST in contents:
                 run.log_files({"manifest.json": contents[MANIFEST]}, "dataset")
             version = registry.register(run, files.graph, files.description, listed.tags, files.text)
+        fetch_model(version.uri)  # what arrived is what was sent, or it is said here
     log.info("import: %s is %s here", files.uri, version.uri)
     return {
         "model": version.uri,

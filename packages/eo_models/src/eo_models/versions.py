@@ -11,9 +11,8 @@ from eo_data.digests import sha256
 from eo_data.model.description import ModelClass, ModelDescription, ModelInput, ModelOutput, Tiling
 from eo_data.model.session import OnnxModel
 from eo_data.provenance import git_commit
-from eo_data.usecase import DataSection, Split, UseCase
+from eo_data.usecase import Split, UseCase
 from eo_models.confusion import Counts, count, pool
-from eo_models.figures import Sample, choose_chips, sample_figure
 from eo_models.golden import empty_golden_chip, with_golden_chip
 
 INDEX_TILING = Tiling(tile=256, halo=0, blend=0)
@@ -102,13 +101,3 @@ def score_split(model: OnnxModel, dataset: Dataset, split: Split) -> Counts:
         image, label = dataset.read(chip)
         parts.append(count(model.mask(*model_input(image)), label))
     return pool(parts)
-
-
-def validation_figure(model: OnnxModel, dataset: Dataset, data: DataSection, title: str) -> bytes:
-    """A PNG of four sample predictions on validation chips."""
-    samples = []
-    for chip in choose_chips(dataset.chips("validation"), 4):
-        image, label = dataset.read(chip)
-        pixels, valid = model_input(image)
-        samples.append(Sample(chip, pixels, valid, label, model.mask(pixels, valid)))
-    return sample_figure(samples, data, title)

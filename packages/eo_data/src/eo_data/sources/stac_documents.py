@@ -167,18 +167,18 @@ class StacDocuments:
         """The items of a static catalog, each once, deeper catalogs after its own items."""
         seen.add(where)
         for link in _links(catalog, ("item",)):
-            place = _absolute(link["href"], where)
-            if place in seen:
-                continue
-            seen.add(place)
             try:
+                place = _linked(link["href"], where)
+                if place in seen:
+                    continue
+                seen.add(place)
                 document = self.read(place)
             except DataRefused as fault:
-                yield Found(place, fault=fault)
+                yield Found(link["href"], fault=fault)
                 continue
             yield from _judged(document, place, search)
         for link in _links(catalog, ("child",)):
-            place = _absolute(link["href"], where)
+            place = _linked(link["href"], where)
             if place not in seen:
                 yield from self._walk(place, self.read(place), search, seen)
 
@@ -229,6 +229,25 @@ def _absolute(href: str, where: str) -> str:
     from pystac.utils import make_absolute_href
 
     return str(make_absolute_href(href, where, start_is_dir=False))
+
+
+def _linked(href: str, where: str) -> str:
+    """The document that a catalog links: a URI, or a path, which only a document of this machine may link.
+
+    Raises:
+        DataRefused: If a document of the network links a file of this machine, or the link is none.
+    """
+    try:
+        place = _absolute(href, where)
+        if not place.startswith("file:"):
+            return place
+        if not is_remote(where):
+            return str(local_path(place))
+    except (UsageError, ValueError) as error:
+        raise DataRefused(f"the link '{href}' cannot be read", where=plain(where), fix="Correct the link") from error
+    raise DataRefused(
+        "a document of the network links a file of this machine", where=plain(where), fix="Correct the link"
+    )
 
 
 def _http_failure(where: str, error: APIError) -> DataRefused | TemporaryFailure:
