@@ -24,6 +24,8 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--check", action="store_true", help="exit 1 where the goal is missed")
     parser.add_argument("--train", action="append", default=[], help="with hls-folds: a change, such as epochs=24")
     options = parser.parse_args(argv)
+    if options.check and options.experiment.endswith("-folds"):
+        parser.error("--check: cross-validation chooses, it has no goal")
     data = Path(os.environ.get("TERRALOOP_TEST_DATA", ROOT.parent / "shared" / "data"))
     if not data.is_dir():
         print(f"the real scenes are not at {data}: set TERRALOOP_TEST_DATA", file=sys.stderr)

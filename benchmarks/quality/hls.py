@@ -14,7 +14,6 @@ from benchmarks.quality.outcome import table, write
 from eo_data.chips import chip
 from eo_data.dataset import Dataset, model_input
 from eo_data.ingest import ingest
-from eo_data.labels import read_label
 from eo_data.store import Store
 from eo_data.usecase import Split, UseCase, find_usecase
 from eo_data.validate import validate
@@ -47,7 +46,7 @@ def run(data: Path, scratch: Path, usecases: Path) -> bool:
     sections = yaml.safe_load(path.read_text(encoding="utf-8"))
     usecase = UseCase("water-hls", sections)
     dataset = make_dataset(data / "hls-water", scratch / "store", usecase)
-    baselines = score_baselines(dataset, usecase, data / "hls-water")
+    baselines = score_baselines(dataset, usecase, data / "hls-water" / "images")
     rows: list[dict[str, Any]] = []
     for seed in SEEDS:
         own = copy.deepcopy(sections)
@@ -96,17 +95,20 @@ def train_and_judge(usecase: UseCase, dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def score_baselines(dataset: Dataset, usecase: UseCase, source: Path) -> dict[str, Counts]:
+def score_baselines(dataset: Dataset, usecase: UseCase, images: Path) -> dict[str, Counts]:
     """What needs no network, pooled on the test list: the untuned index, the tuned ones, HLS's own mask."""
     tuned = tuned_index(usecase, dataset)
-    return {
+    found = {
         "NDWI > 0": score_split(untuned_index(usecase, dataset).model(), dataset, "test"),
         f"{tuned.description.architecture} > {tuned.description.parameters['threshold']:g}, tuned on training": (
             score_split(tuned.model(), dataset, "test")
         ),
         "NDWI > -0.22": score_index(SpectralIndex("NDWI", 2, 4, -0.22), dataset, "test"),
-        "Fmask's water bit": score_fmask(source, usecase),
+        "Fmask's water bit": score_fmask(dataset, images),
     }
+    if len({sum(counts.as_list()) for counts in found.values()}) != 1:
+        raise RuntimeError("the baselines are pooled over different pixels")
+    return found
 
 
 def score_index(index: SpectralIndex, dataset: Dataset, split: Split) -> Counts:
@@ -119,17 +121,16 @@ def score_index(index: SpectralIndex, dataset: Dataset, split: Split) -> Counts:
     return pool(parts)
 
 
-def score_fmask(source: Path, usecase: UseCase) -> Counts:
-    """Pooled counts of the Fmask band on the test list."""
-    import csv
-
+def score_fmask(dataset: Dataset, images: Path) -> Counts:
+    """Pooled counts of HLS's own mask on the test split: the same pixels as everything else is judged on."""
     import rasterio
+    from rasterio.windows import Window
 
     parts = []
-    with (source / "test.csv").open(encoding="utf-8") as lines:
-        for row in csv.DictReader(lines):
-            with rasterio.open(source / row["image"]) as image:
-                mask = (image.read(FMASK_BAND) >> FMASK_WATER & 1).astype(np.uint8)
-            label = read_label(str(source / row["label"]), usecase.data, row["label"])
-            parts.append(count(mask, label))
+    for chip_record in dataset.chips("test"):
+        _, label = dataset.read(chip_record)
+        window = Window(chip_record.left, chip_record.top, *reversed(label.shape))
+        with rasterio.open(images / f"{chip_record.scene}.tif") as image:
+            mask = (image.read(FMASK_BAND, window=window) >> FMASK_WATER & 1).astype(np.uint8)
+        parts.append(count(mask, label))
     return pool(parts)
