@@ -69,6 +69,7 @@ def _runner(project: Project, environments: Path) -> Runner:
         environments={name: environments.resolve() / name / "bin" for name in ("train", "serve")},
         folder=project.logs,
         variables={
+            **project.survivors,
             "MLFLOW_TRACKING_URI": project.database,
             "_MLFLOW_SERVER_ARTIFACT_ROOT": project.artifacts,  # without it MLflow writes ./mlruns
         },

@@ -59,6 +59,14 @@ class Project:
         return (self.folder / "mlartifacts").as_uri()
 
     @property
+    def survivors(self) -> dict[str, str]:
+        """Variables that say where a training keeps what outlives its process: checkpoints, runs not yet sent."""
+        return {
+            "TERRALOOP_CHECKPOINTS": str(self.folder / "checkpoints"),
+            "TERRALOOP_TRACKING_JOURNAL": str(self.folder / "kept-runs"),
+        }
+
+    @property
     def owns_store(self) -> bool:
         """Whether the store lies inside the project's folder."""
         return self.store.startswith(self.folder.as_uri() + "/")

@@ -53,6 +53,7 @@ class Step:
         environment: The environment that has the script.
         feeds: Flag -> where its value comes from, unless the caller gives one.
         settings: Flags whose value only the caller can give.
+        switches: Flags without a value, given always.
         stores: Whether it takes `--store`.
         registry: Whether it talks to the tracking server; the others run while that is still starting.
     """
@@ -62,6 +63,7 @@ class Step:
     environment: str
     feeds: Mapping[str, Feed] = field(default_factory=dict)
     settings: tuple[str, ...] = ()
+    switches: tuple[str, ...] = ()
     stores: bool = True
     registry: bool = False
 
@@ -72,7 +74,15 @@ STEPS: Final[tuple[Step, ...]] = (
     Step("ingest", "eo-data", "train", feeds={"--source": Feed("simulate", "source")}),
     Step("validate", "eo-data", "train", feeds={"--batch": Feed("ingest", "batch")}),
     Step("chip", "eo-data", "train", feeds={"--verdicts": Feed("validate", "verdicts")}),
-    Step("train", "eo-models", "train", feeds={"--dataset": Feed("chip", "dataset")}, registry=True),
+    # What a killed run has trained is gone on with: the weights are those of an unbroken one.
+    Step(
+        "train",
+        "eo-models",
+        "train",
+        feeds={"--dataset": Feed("chip", "dataset")},
+        switches=("--resume",),
+        registry=True,
+    ),
     Step(
         "evaluate",
         "eo-models",
@@ -123,4 +133,4 @@ def arguments(
         line += [flag, given[flag] if flag in given else str(results[feed.step][feed.key])]
     for flag in step.settings:
         line += [flag, given[flag]] if flag in given else []
-    return line
+    return [*line, *step.switches]

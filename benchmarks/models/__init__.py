@@ -91,7 +91,8 @@ def main(argv: Sequence[str]) -> int:
         facts["step_cpu_milliseconds"] = {name: vars(summary) for name, summary in steps.items()}
         facts["agreement"] = {name: vars(near) for name, near in outcome.agreement.items()}
         report.write_json(out / "models.json", outcome.measured, goals, outcome.checks, facts)
-        tables.write_plot(out / "models.png", outcome.measured, steps, f"{facts['device']}, {rounds} rounds")
+        title = f"{facts['versions']['processor']}; {facts['device']}, {rounds} rounds"
+        tables.write_plot(out / "models.png", outcome.measured, steps, title)
         print(f"written: {out / 'models.json'}, {out / 'models.png'}")
     return int(options.check and not all(goal.met(outcome.checks) for goal in goals))
 

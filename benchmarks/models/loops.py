@@ -66,6 +66,7 @@ def train_bare(module: Segmentation, batches: Iterable[Batch], steps: int, devic
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=section.learning_rate, total_steps=steps, pct_start=0.2
     )
+    module.on_train_epoch_start()  # it seeds what is dropped
     for images, labels in batches:
         images, labels = images.to(device), labels.to(device)
         optimizer.zero_grad()

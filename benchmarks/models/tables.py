@@ -81,7 +81,7 @@ def write_plot(path: Path, measured: Sequence[Measured], steps: Mapping[str, Sum
         for place, (_, cost, ours) in enumerate(rows):
             axes.barh(place, cost.median, color="#1f6fd1" if ours else "#aab4c0", height=0.7)
             axes.plot([cost.least, cost.most], [place, place], color="#2b2f33", linewidth=1.5)
-            axes.text(1.02 * cost.most, place, f" {cost.median:.3g}", va="center", fontsize=9)
+            axes.text(1.02 * cost.most, place, f" {_figure(cost.median)}", va="center", fontsize=9)
         axes.set_yticks(range(len(rows)), [name for name, _, _ in rows])
         axes.invert_yaxis()
         axes.set_xlim(0, 1.15 * max(cost.most for _, cost, _ in rows))
@@ -91,6 +91,10 @@ def write_plot(path: Path, measured: Sequence[Measured], steps: Mapping[str, Sum
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110, metadata={"Software": None})
     pyplot.close(figure)
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _short(name: str, start: str) -> str:

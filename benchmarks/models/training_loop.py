@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from eo_data.dataset import Dataset
 from eo_models.configuration import TrainSection
-from eo_models.minibatches import Minibatches, augment
-from eo_models.segmentation import Segmentation, segmentation_loss
+from eo_models.losses import segmentation_loss
+from eo_models.minibatches import Minibatches
+from eo_models.segmentation import Segmentation
 
 __all__ = [
     "Batch",
@@ -57,14 +58,19 @@ def make_module(network: nn.Module, section: TrainSection, weights: Sequence[flo
 
 def make_minibatches(dataset: Dataset, section: TrainSection) -> Minibatches:
     """The product's data module."""
-    return Minibatches(dataset, minibatch=section.minibatch, augmentation=section.augmentation, seed=section.seed)
+    return Minibatches(
+        dataset,
+        minibatch=section.minibatch,
+        augmentation=section.augmentation,
+        sampling=section.sampling,
+        seed=section.seed,
+        threads=section.threads,
+    )
 
 
 def training_batches(dataset: Dataset, section: TrainSection) -> Iterator[Batch]:
     """The first epoch of that data module, without Lightning: the same minibatches, varied in the same way."""
-    variation = torch.Generator().manual_seed(section.seed + 1)
-    for images, labels in make_minibatches(dataset, section).train_dataloader():
-        yield augment(images, labels, section.augmentation, variation)
+    return iter(make_minibatches(dataset, section).train_dataloader())
 
 
 def fit_with_lightning(module: Segmentation, batches: Minibatches | Repeated, device: torch.device) -> None:
@@ -80,12 +86,12 @@ def fit_with_lightning(module: Segmentation, batches: Minibatches | Repeated, de
         "enable_progress_bar": False,
         "enable_model_summary": False,
         "num_sanity_val_steps": 0,
-        "log_every_n_steps": 1,
         "enable_checkpointing": False,
+        "use_distributed_sampler": False,
         "limit_val_batches": 0,
     }
     with tempfile.TemporaryDirectory(prefix="terraloop-bench-") as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # as in fit: workers of loaders, and what torch has deprecated
+        warnings.simplefilter("ignore")  # as in fit: what torch has deprecated; and loaders without workers
         trainer = Trainer(**settings, default_root_dir=folder)
         if isinstance(batches, Minibatches):
             trainer.fit(module, datamodule=batches)

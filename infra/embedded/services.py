@@ -64,6 +64,7 @@ def variables(project: Project, ports: Ports, mark: Mapping[str, str], token: st
     spared = ",".join(filter(None, [os.environ.get("NO_PROXY") or os.environ.get("no_proxy"), HOST, "localhost"]))
     return {
         **mark,
+        **project.survivors,
         "MLFLOW_TRACKING_URI": mlflow_url(ports),
         "TERRALOOP_STORE": project.store,
         "TERRALOOP_DEPLOY_TOKEN": token,

@@ -57,6 +57,11 @@ def test_settings_that_are_not_given_are_left_out() -> None:
     assert "--model" not in line
 
 
+def test_a_training_goes_on_from_what_a_killed_one_left() -> None:
+    line = arguments(BY_VERB["train"], usecase="water", store="file:///s", results=RESULTS, given={})
+    assert line[-3:] == ["--dataset", "file:///s/datasets/d", "--resume"]
+
+
 def test_simulate_has_no_store() -> None:
     line = arguments(BY_VERB["simulate"], usecase="water", store="file:///s", results={}, given={"--out": "/sim"})
     assert line == ["simulate", "--usecase", "water", "--out", "/sim"]

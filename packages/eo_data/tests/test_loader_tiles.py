@@ -12,6 +12,8 @@ import rasterio
 from numpy.typing import NDArray
 
 from eo_data.errors import DataRefused
+from eo_data.loader.chip_list import Block
+from eo_data.loader.pieces import Piece, lay_out
 from eo_data.loader.tiff_layout import tile_layout
 from eo_data.loader.tiff_tiles import TileReader
 
@@ -35,10 +37,15 @@ def check(path: Path, bands: tuple[int, ...] = (2, 0)) -> None:
     with rasterio.open(path) as dataset:
         whole, nodata = dataset.read([band + 1 for band in bands]), dataset.nodata
     reader = TileReader(str(path), layout, "test", int(nodata or 0))
-    for top, left, height, width in WINDOWS:
-        target = np.empty((len(bands), height, width), dtype=layout.dtype)
-        reader.read(top, left, bands, target)
-        np.testing.assert_array_equal(target, whole[:, top : top + height, left : left + width])
+    for (top, left, height, width), side in itertools.product(WINDOWS, (0, 16, 20, 32)):
+        memory = np.empty(len(bands) * height * width, dtype=layout.dtype)
+        pieces = lay_out(Block(0, top, left, height, width), side, len(bands), memory)
+        reader.read(bands, pieces)
+        for piece in pieces:
+            rows, columns = piece.pixels.shape[1:]
+            wanted = whole[:, piece.top : piece.top + rows, piece.left : piece.left + columns]
+            np.testing.assert_array_equal(piece.pixels, wanted)
+        assert sum(piece.pixels.size for piece in pieces) == memory.size
     reader.close()
 
 
@@ -118,7 +125,7 @@ def test_damaged_tiles_are_refused_with_the_files_name(tmp_path: Path, codec: st
     reader = TileReader(str(path), layout, "scene-7")
     target = np.empty((3, *SHAPE), dtype=np.uint16)
     with pytest.raises(DataRefused, match="truncated or damaged") as refusal:
-        reader.read(0, 0, (0, 1, 2), target)
+        reader.read((0, 1, 2), [Piece(0, 0, target)])
     assert refusal.value.where == "scene-7"
     reader.close()
 
@@ -137,7 +144,7 @@ def test_real_files_are_decoded_as_rasterio_decodes_them(test_data: Path) -> Non
             whole, nodata = dataset.read(), dataset.nodata
         reader = TileReader(str(path), layout, "test", int(nodata or 0))
         target = np.empty_like(whole)
-        reader.read(0, 0, tuple(range(len(whole))), target)
+        reader.read(tuple(range(len(whole))), [Piece(0, 0, target)])
         reader.close()
         np.testing.assert_array_equal(target, whole, err_msg=path.name)
         compared += 1

@@ -44,6 +44,8 @@ def work(arguments):
         time.sleep(60)
     if arguments.usecase in ends:
         raise ends[arguments.usecase]
+    if arguments.usecase == "follow":
+        return None
     return {"usecase": arguments.usecase, "store": arguments.store, "name": "b\\udcffd \\u00fc"}
 
 parser, steps = step.command_parser("tool", "A tool.")
@@ -219,3 +221,10 @@ def test_help_answers_without_a_heavy_module(step: str) -> None:
     assert code == 0
     assert f"usage: eo-data{' ' + step if step else ''}" in answer.stderr
     assert HEAVY & set(modules) == set()
+
+
+def test_a_process_whose_result_another_hands_over_writes_none(program: Path, tmp_path: Path) -> None:
+    result = tmp_path / "result.json"
+    command = [sys.executable, str(program), "work", "--usecase", "follow", "--store", "s", "--result", str(result)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "QUIET": "1"}, check=False)
+    assert (done.returncode, done.stdout, result.exists()) == (0, "", False)

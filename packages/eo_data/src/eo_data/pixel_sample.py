@@ -7,7 +7,9 @@ from math import ceil, isqrt
 from typing import Final
 
 WHOLE: Final = 1 << 20
-"""A raster of so many pixels is read whole; of a greater one about so many are kept: enough for quantiles."""
+"""A raster of so many pixels is read whole."""
+KEPT: Final = 1 << 18
+"""Of a greater one about so many pixels are kept: what a quantile lacks comes from where blocks lie, not from these."""
 DECODED: Final = 1 << 22
 """Pixels of a greater raster that are decoded, a few hundredths of a Sentinel-2 tile."""
 FEWEST: Final = 4
@@ -43,7 +45,7 @@ def plan_sample(shape: tuple[int, int], block: tuple[int, int]) -> SamplePlan:
     many = min(across, max(1, wanted // many))
     lefts = [int((k + 0.5) * across / many) * columns for k in range(many)]
     windows = tuple((y, x, min(rows, height - y), min(columns, width - x)) for y in tops for x in lefts)
-    step = max(1, isqrt(sum(h * w for _, _, h, w in windows) // WHOLE))
-    while sum(ceil(h / step) * ceil(w / step) for _, _, h, w in windows) > WHOLE:
+    step = max(1, isqrt(sum(h * w for _, _, h, w in windows) // KEPT))
+    while sum(ceil(h / step) * ceil(w / step) for _, _, h, w in windows) > KEPT:
         step += 1
     return SamplePlan(windows, step)

@@ -26,13 +26,24 @@ class RasterGrid:
 
 @dataclass(frozen=True)
 class Block:
-    """A window of a raster: the raster's number in its source, first row and column, height and width, pixels."""
+    """A window of a raster.
+
+    Attributes:
+        raster: The raster's number in its source.
+        top: First row.
+        left: First column.
+        height: Rows.
+        width: Columns.
+        side: Where its chips lie side by side from its first pixel on, their height and width; 0 where they may lie
+            anywhere in it.
+    """
 
     raster: int
     top: int
     left: int
     height: int
     width: int
+    side: int = 0
 
 
 @dataclass(frozen=True)
@@ -104,7 +115,7 @@ def grid_chips(grids: Sequence[RasterGrid], size: int, *, tiles: int = 1, edges:
         (height, width), sides = grid.shape, [-(-tiles * length // size) * size for length in grid.tile]
         for top in range(0, height, sides[0]):
             for left in range(0, width, sides[1]):
-                block = Block(raster, top, left, min(sides[0], height - top), min(sides[1], width - left))
+                block = Block(raster, top, left, min(sides[0], height - top), min(sides[1], width - left), size)
                 inside = [
                     (len(blocks), y, x)
                     for y in range(top, top + block.height, size)

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from eo_data.digests import json_digest
 from eo_data.errors import DataRefused, TemporaryFailure
 from eo_data.loader.chip_list import Block
+from eo_data.loader.pieces import Piece
 from eo_data.loader.raster_index import IndexedFile, IndexedRaster
 from eo_data.loader.window_readers import label_table, open_image_reader, open_label_reader, read_block
 from eo_data.tiling import Valid
@@ -127,7 +128,7 @@ def _write(folder: Path, raster: IndexedRaster, data: DataSection) -> None:
             block = Block(0, top, 0, min(rows, height - top), width)
             strip = np.empty((bands, block.height, width), dtype=raster.stored)
             strip_classes = np.empty((block.height, width), dtype=np.uint8)
-            found = read_block(block, image, label, strip, strip_classes)
+            found = read_block(block, image, label, [Piece(top, 0, strip)], strip_classes)
             part = slice(top, top + block.height)
             pixels[:, part] = strip
             if classes is not None:

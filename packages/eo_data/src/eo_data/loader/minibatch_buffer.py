@@ -1,10 +1,9 @@
-"""A minibatch's memory: chips go into it straight from their blocks, a band at a time while it is in cache."""
+"""A minibatch's memory: chips go into it straight from their blocks."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,15 +16,10 @@ from eo_data.usecase import IGNORE
 
 @dataclass(frozen=True)
 class Affine:
-    """What a raster's pixels become, per band: pixel * gain + shift; None where that step changes nothing."""
+    """What a raster's pixels become: pixel * gain + shift, `[bands, 1, 1]`; None where a step changes nothing."""
 
-    gains: tuple[np.float32 | None, ...]
-    shifts: tuple[np.float32 | None, ...]
-
-    @cached_property
-    def idle(self) -> bool:
-        """Whether it changes nothing."""
-        return not any(step is not None for step in (*self.gains, *self.shifts))
+    gain: NDArray[np.float32] | None
+    shift: NDArray[np.float32] | None
 
     @classmethod
     def per_raster(
@@ -54,17 +48,11 @@ class Affine:
             )
         if not (np.isfinite(means).all() and np.isfinite(stds).all() and (stds > 0).all()):
             raise UsageError("a mean or deviation is impossible", where="mean, std", fix="Deviations are above 0")
-        return [
-            cls(
-                tuple(_unless(value, 1.0) for value in gain / stds),
-                tuple(_unless(value, 0.0) for value in (shift - means) / stds),
-            )
-            for gain, shift in rules
-        ]
+        return [cls(_unless(1.0, gain / stds), _unless(0.0, (shift - means) / stds)) for gain, shift in rules]
 
 
-def _unless(value: float, idle: float) -> np.float32 | None:
-    return None if value == idle else np.float32(value)
+def _unless(idle: float, values: NDArray[np.float64]) -> NDArray[np.float32] | None:
+    return None if (values == idle).all() else values.astype(np.float32)[:, None, None]
 
 
 class MinibatchBuffer:
@@ -81,7 +69,6 @@ class MinibatchBuffer:
         self.labels = np.empty((count, size, size), dtype=np.uint8)
         self.valid = np.empty((count, size, size), dtype=np.bool_)
         self._full = [False] * count  # whose `valid` says True everywhere; readers cannot change that
-        self._planes = [list(image) for image in self.images]
         self._plain = np.empty(0, dtype=np.uint8)
 
     def first(self, count: int) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.bool_]]:
@@ -92,16 +79,12 @@ class MinibatchBuffer:
 
     def fill(self, slot: int, cut: Cut, affine: Affine) -> None:
         """Write a chip; what lies beyond the raster is 0, 255 and not valid."""
-        image, planes, label, valid = self.images[slot], self._planes[slot], self.labels[slot], self.valid[slot]
+        image, label, valid = self.images[slot], self.labels[slot], self.valid[slot]
         rows, columns = cut.pixels.shape[1:]
         if (rows, columns) != label.shape:
             image[...], label[...], valid[...] = 0, IGNORE, False
             image, label, valid = image[:, :rows, :columns], label[:rows, :columns], valid[:rows, :columns]
-            planes = list(image)
-        if affine.idle and cut.pixels.flags.c_contiguous:
-            np.copyto(image, cut.pixels, casting="unsafe")
-        else:
-            self._convert(planes, cut.pixels, affine)
+        self._convert(image, cut.pixels, affine)
         np.copyto(label, IGNORE if cut.label is None else cut.label)
         full = cut.valid is None and image.shape == self.images.shape[1:]
         if cut.valid is not None:
@@ -111,23 +94,21 @@ class MinibatchBuffer:
             valid.fill(True)
         self._full[slot] = full
 
-    def _convert(self, planes: list[NDArray[np.float32]], pixels: NDArray[Any], affine: Affine) -> None:
-        """Cast and scale band by band."""
-        # NumPy casts rows of a larger array two to three times slower than one piece, and copies them fast.
-        plain = None if pixels[0].flags.c_contiguous else self._room(pixels[0])
-        for plane, values, gain, shift in zip(planes, pixels, affine.gains, affine.shifts, strict=True):
-            if plain is None:
-                np.copyto(plane, values, casting="unsafe")
-            else:
-                np.copyto(plain, values)
-                np.copyto(plane, plain, casting="unsafe")
-            if gain is not None:
-                np.multiply(plane, gain, out=plane)
-            if shift is not None:
-                np.add(plane, shift, out=plane)
+    def _convert(self, image: NDArray[np.float32], pixels: NDArray[Any], affine: Affine) -> None:
+        """Cast and scale."""
+        if not pixels.flags.c_contiguous:
+            # NumPy casts rows of a larger array two to three times slower than one piece, and copies them fast.
+            plain = self._room(pixels)
+            np.copyto(plain, pixels)
+            pixels = plain
+        np.copyto(image, pixels, casting="unsafe")
+        if affine.gain is not None:
+            np.multiply(image, affine.gain, out=image)
+        if affine.shift is not None:
+            np.add(image, affine.shift, out=image)
 
     def _room(self, like: NDArray[Any]) -> NDArray[Any]:
-        """A piece of memory for one band of a chip, the same for all: it stays in cache."""
+        """A piece of memory for a chip, the same for all: it stays in cache."""
         if len(self._plain) < like.nbytes:
             self._plain = np.empty(like.nbytes, dtype=np.uint8)
         return self._plain[: like.nbytes].view(like.dtype).reshape(like.shape)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from eo_data.loader.chip_list import Block, RasterGrid
 from eo_data.loader.decoded_rasters import Decoded, decoded_raster
 from eo_data.loader.label_table import LabelTable
+from eo_data.loader.pieces import Piece, cut_from, lay_out
 from eo_data.loader.raster_index import IndexedRaster, RasterPair, scan
-from eo_data.loader.sources import Cut, CutAt, Readers, Task
+from eo_data.loader.sources import CutAt, Readers, Task
 from eo_data.loader.window_readers import (
     ImageReader,
     LabelReader,
@@ -22,7 +23,6 @@ from eo_data.loader.window_readers import (
     open_label_reader,
     read_block,
 )
-from eo_data.tiling import Valid
 from eo_data.usecase import DataSection
 
 IDLE_FILES: Final = 32
@@ -116,14 +116,15 @@ class _FromFiles:
         pair = self._take(block.raster)
 
         def run() -> CutAt:
-            shape = (len(raster.indexes), block.height, block.width)
-            count = int(np.prod(shape)) * raster.stored.itemsize
-            pixels = buffer[:count].view(raster.stored).reshape(shape)
+            area = block.height * block.width
+            count = area * len(raster.indexes) * raster.stored.itemsize
+            side = 0 if raster.image.layout is None else block.side  # GDAL reads a window at once
+            pieces = lay_out(block, side, len(raster.indexes), buffer[:count].view(raster.stored))
             label = None
             if pair.label is not None:
-                label = buffer[count : count + block.height * block.width].reshape(block.height, block.width)
-            valid = read_block(block, pair.image, pair.label, pixels, label)
-            return cut_from(block.top, block.left, pixels, label, valid)
+                label = buffer[count : count + area].reshape(block.height, block.width)
+            valid = read_block(block, pair.image, pair.label, pieces, label)
+            return cut_from(pieces, label, valid)
 
         return Task(run, lambda: self._idle.append((block.raster, pair)))
 
@@ -153,26 +154,10 @@ class _FromCache:
 
     def prepare(self, block: Block, buffer: NDArray[np.uint8]) -> Task:
         found = self._decoded[block.raster]
-        return Task(lambda: cut_from(0, 0, found.pixels, found.label, found.valid), _nothing)
+        return Task(lambda: cut_from([Piece(0, 0, found.pixels)], found.label, found.valid), _nothing)
 
     def close(self) -> None:
         pass
-
-
-def cut_from(
-    first_row: int, first_column: int, pixels: NDArray[Any], label: NDArray[np.uint8] | None, valid: Valid | None
-) -> CutAt:
-    """Cutting from arrays whose first pixel is a given one of the raster."""
-
-    def cut(top: int, left: int, size: int) -> Cut:
-        part = np.s_[top - first_row : top - first_row + size, left - first_column : left - first_column + size]
-        return Cut(
-            pixels[(slice(None), *part)],
-            None if label is None else label[part],
-            None if valid is None else valid[part],
-        )
-
-    return cut
 
 
 def _nothing() -> None:

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eo_data.errors import DataRefused
+from eo_data.loader.pieces import Piece
 from eo_data.loader.tiff_layout import TileLayout
 
 
@@ -53,6 +55,7 @@ class TileReader:
 
     def __init__(self, path: str, layout: TileLayout, where: str, fill: int = 0) -> None:
         self._layout, self._where, self._fill = layout, where, fill
+        self._across, self._tiles = layout.across, layout.tiles
         self._decode = _decoder(layout.codec)
         self._undo = _undo_predictor(layout)
         try:
@@ -66,70 +69,87 @@ class TileReader:
 
     def read(
         self,
-        top: int,
-        left: int,
         bands: tuple[int, ...],
-        target: NDArray[Any],
+        pieces: Sequence[Piece],
         look: Callable[[NDArray[Any]], None] | None = None,
     ) -> None:
-        """Decode a window inside the image.
+        """Decode a window inside the image; each of its tiles once.
 
         Args:
-            top: Its first row.
-            left: Its first column.
             bands: Which bands, from 0.
-            target: Where to, `[bands, h, w]` of the layout's type.
-            look: Is shown each part of the target as soon as it is there and in the core's cache.
+            pieces: Where to, of the layout's type: from the window's upper left piece to its lower right one.
+            look: Is shown the pixels of each tile and band as soon as they are there and in the core's cache.
 
         Raises:
             DataRefused: If a tile is damaged or beyond the end of the file.
         """
-        (rows, columns), (height, width) = self._layout.tile, target.shape[1:]
-        for y in range(top // rows, -(-(top + height) // rows)):
-            for x in range(left // columns, -(-(left + width) // columns)):
-                first, last = max(y * rows, top), min((y + 1) * rows, top + height)
-                start, end = max(x * columns, left), min((x + 1) * columns, left + width)
-                part = target[:, first - top : last - top, start - left : end - left]
-                inside = np.s_[first - y * rows : last - y * rows, start - x * columns : end - x * columns]
-                number = y * self._layout.across + x
+        (rows, columns), end = self._layout.tile, pieces[-1]
+        bottom, right = end.top + end.pixels.shape[1], end.left + end.pixels.shape[2]
+        for y in range(pieces[0].top // rows, -(-bottom // rows)):
+            for x in range(pieces[0].left // columns, -(-right // columns)):
+                shares = _shares(pieces, (y * rows, x * columns), (rows, columns))
+                number = y * self._across + x
                 if self._layout.planar:
-                    for band, plane in zip(bands, part, strict=True):
-                        self._tile(band * self._layout.tiles + number, y, inside, plane)
-                        if look is not None:
-                            look(plane)
+                    for place, band in enumerate(bands):
+                        self._tile(band * self._tiles + number, y, place, shares, look)
                 else:
-                    self._pixel_interleaved(number, y, inside, bands, part)
+                    self._pixel_interleaved(number, y, bands, shares)
                     if look is not None:
-                        look(part)
+                        for pixels, _ in shares:
+                            look(pixels)
 
-    def _tile(self, number: int, y: int, inside: tuple[slice, slice], target: NDArray[Any]) -> None:
-        """One tile of one band; straight into the target where it takes the tile whole."""
-        if not self._layout.counts[number]:
-            target[...] = self._fill
-            return
-        shape = self._shape(y)
-        whole = target.shape == shape
-        if whole and target.flags.c_contiguous and not self._layout.swapped:
-            self._unpack(number, target.reshape(-1).view(np.uint8))
-            self._undo(target, target)
-            return
-        plain = self._unpacked(number, shape)
-        if whole:
-            self._undo(plain, target)
-        else:
-            self._undo(plain, plain)
-            target[...] = plain[inside]
-
-    def _pixel_interleaved(
-        self, number: int, y: int, inside: tuple[slice, slice], bands: tuple[int, ...], target: NDArray[Any]
+    def _tile(
+        self,
+        number: int,
+        y: int,
+        place: int,
+        shares: Sequence[_Share],
+        look: Callable[[NDArray[Any]], None] | None,
     ) -> None:
+        """One tile of one band; straight into its piece where that takes the tile whole."""
+        shape = self._shape(y)
+        target = shares[0].pixels[place]
         if not self._layout.counts[number]:
-            target[...] = self._fill
+            for pixels, _ in shares:
+                pixels[place] = self._fill
+        elif target.shape == shape:
+            if target.flags.c_contiguous and not self._layout.swapped:
+                self._unpack(number, target.reshape(-1).view(np.uint8))
+                self._undo(target, target)
+            else:
+                self._undo(self._unpacked(number, shape), target)
+        else:
+            plain = self._unpacked(number, shape)
+            if self._layout.predictor and shares[0].inside[1].start == 0:
+                self._undo_apart(plain, place, shares)
+            else:
+                self._undo(plain, plain)
+                for pixels, inside in shares:
+                    pixels[place] = plain[inside]
+        if look is not None:
+            for pixels, _ in shares:
+                look(pixels[place])
+
+    def _undo_apart(self, plain: NDArray[Any], place: int, shares: Sequence[_Share]) -> None:
+        """Undo the predictor of a tile's first columns from the tile's buffer to the pieces: a copy less."""
+        before = plain
+        for pixels, (rows, columns) in shares:
+            target = pixels[place]
+            if columns.start:  # its differences go on from the piece at its left, the one before
+                plain[rows, columns.start] += before[:, -1]
+            self._undo(plain[rows, columns], target)
+            before = target
+
+    def _pixel_interleaved(self, number: int, y: int, bands: tuple[int, ...], shares: Sequence[_Share]) -> None:
+        if not self._layout.counts[number]:
+            for pixels, _ in shares:
+                pixels[...] = self._fill
             return
         plain = self._unpacked(number, (*self._shape(y), self._layout.bands))
         self._undo(plain, plain)
-        for band, plane in zip(bands, target, strict=True):
-            plane[...] = plain[(*inside, band)]
+        for pixels, inside in shares:
+            for band, plane in zip(bands, pixels, strict=True):
+                plane[...] = plain[(*inside, band)]
 
     def _shape(self, y: int) -> tuple[int, int]:
         """Rows and columns that a tile of a row of tiles holds."""
@@ -138,7 +158,7 @@ class TileReader:
 
     def _unpacked(self, number: int, shape: tuple[int, ...]) -> NDArray[Any]:
         """A tile without compression, in this thread's buffer."""
-        plain = _scratch.plain_bytes(int(np.prod(shape)) * self._layout.dtype.itemsize)
+        plain = _scratch.plain_bytes(prod(shape) * self._layout.dtype.itemsize)
         self._unpack(number, plain)
         values = plain.view(self._layout.dtype).reshape(shape)
         return values.byteswap(inplace=True) if self._layout.swapped else values
@@ -160,6 +180,26 @@ class TileReader:
             raise _damaged(self._where, number) from error
         if not whole:
             raise _damaged(self._where, number)
+
+
+class _Share(NamedTuple):
+    """What a piece takes of a tile: where it goes `[bands, h, w]`, and rows and columns of the tile."""
+
+    pixels: NDArray[Any]
+    inside: tuple[slice, slice]
+
+
+def _shares(pieces: Sequence[Piece], first: tuple[int, int], tile: tuple[int, int]) -> list[_Share]:
+    """What pieces take of a tile, given its first row and column and its height and width."""
+    found = []
+    for piece in pieces:
+        (y, x), (height, width) = first, piece.pixels.shape[1:]
+        top, bottom = max(y, piece.top), min(y + tile[0], piece.top + height)
+        left, right = max(x, piece.left), min(x + tile[1], piece.left + width)
+        if top < bottom and left < right:
+            target = piece.pixels[:, top - piece.top : bottom - piece.top, left - piece.left : right - piece.left]
+            found.append(_Share(target, (slice(top - y, bottom - y), slice(left - x, right - x))))
+    return found
 
 
 def _decoder(codec: str) -> Callable[[memoryview, NDArray[np.uint8]], Any]:

@@ -7,6 +7,7 @@ file's layout is known and by GDAL otherwise.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,6 +20,7 @@ from eo_data.errors import DataRefused
 from eo_data.labels import class_indexes
 from eo_data.loader.chip_list import Block
 from eo_data.loader.label_table import LabelTable
+from eo_data.loader.pieces import Piece
 from eo_data.loader.raster_index import IndexedFile, IndexedRaster, representable
 from eo_data.loader.tiff_tiles import TileReader
 from eo_data.object_storage import gdal_options
@@ -30,8 +32,8 @@ from eo_data.usecase import IGNORE, DataSection
 class ImageReader(Protocol):
     """Reads windows of an image."""
 
-    def read(self, block: Block, target: NDArray[Any]) -> Valid | None:
-        """Write a window's pixels to a target `[bands, h, w]`; where they have data `[h, w]`, None for everywhere."""
+    def read(self, block: Block, pieces: Sequence[Piece]) -> Valid | None:
+        """Write a block's pixels to its pieces; where they have data `[h, w]`, None for everywhere."""
         ...
 
     def close(self) -> None:
@@ -82,7 +84,7 @@ def read_block(
     block: Block,
     image: ImageReader,
     label: LabelReader | None,
-    pixels: NDArray[Any],
+    pieces: Sequence[Piece],
     classes: NDArray[np.uint8] | None,
 ) -> Valid | None:
     """Read image and label of a block; pixels without data in any band have no class, as in a dataset's chips.
@@ -91,13 +93,13 @@ def read_block(
         block: Which.
         image: Reads the image.
         label: Reads the label.
-        pixels: Where the pixels go, `[bands, h, w]`.
+        pieces: Where the pixels go.
         classes: Where the class indexes go, `[h, w]`.
 
     Returns:
         Where all bands have data `[h, w]`; None for everywhere.
     """
-    valid = image.read(block, pixels)
+    valid = image.read(block, pieces)
     if label is not None and classes is not None:
         label.read(block, classes)
         if valid is not None:
@@ -113,10 +115,10 @@ class _TiledImage:
         self._bands = tuple(index - 1 for index in raster.indexes)
         self._nodata = representable(raster.radiometry.nodata, raster.image.dtype)
 
-    def read(self, block: Block, target: NDArray[Any]) -> Valid | None:
+    def read(self, block: Block, pieces: Sequence[Piece]) -> Valid | None:
         nodata = self._nodata
         if nodata is None:
-            self._tiles.read(block.top, block.left, self._bands, target)
+            self._tiles.read(self._bands, pieces)
             return None
         missing = False
 
@@ -125,8 +127,8 @@ class _TiledImage:
             if not missing:  # the least value is found many times faster than an equal one
                 missing = bool(part.min() == 0 if nodata == 0 and part.dtype.kind == "u" else (part == nodata).any())
 
-        self._tiles.read(block.top, block.left, self._bands, target, look)
-        return _valid(target, nodata) if missing else None
+        self._tiles.read(self._bands, pieces, look)
+        return _valid(block, pieces, nodata) if missing else None
 
     def close(self) -> None:
         self._tiles.close()
@@ -139,13 +141,14 @@ class _GdalImage:
         self._mask = mask_reader(self._dataset, raster.indexes)
         self._nodata = representable(raster.radiometry.nodata, raster.image.dtype)
 
-    def read(self, block: Block, target: NDArray[Any]) -> Valid | None:
+    def read(self, block: Block, pieces: Sequence[Piece]) -> Valid | None:
+        (piece,) = pieces
         window = Window(block.left, block.top, block.width, block.height)
         try:
             with rasterio.Env(**gdal_options()):
                 if self._raster.integral:
-                    self._dataset.read(list(self._raster.indexes), window=window, out=target)
-                    return _valid(target, self._nodata)
+                    self._dataset.read(list(self._raster.indexes), window=window, out=piece.pixels)
+                    return None if self._nodata is None else _valid(block, pieces, self._nodata)
                 values = self._dataset.read(list(self._raster.indexes), window=window)
                 hidden = None if self._mask is None else self._mask(window=window) == 0
         except (RasterioError, MemoryError) as error:
@@ -153,7 +156,7 @@ class _GdalImage:
         pixels, valid = self._raster.radiometry.reflectance(values)
         if hidden is not None:
             valid &= ~hidden
-        np.copyto(target, pixels)
+        np.copyto(piece.pixels, pixels)
         return valid
 
     def close(self) -> None:
@@ -172,7 +175,7 @@ class _TiledLabel:
         if len(self._values) < target.size:
             self._values = np.empty(target.size, dtype=self._values.dtype)
         values = self._values[: target.size].reshape(1, *target.shape)
-        self._tiles.read(block.top, block.left, (0,), values)
+        self._tiles.read((0,), [Piece(block.top, block.left, values)])
         try:
             self._table.look_up(values[0], target)
         except DataRefused as error:
@@ -214,14 +217,16 @@ def _open(file: IndexedFile) -> Any:
             raise DataRefused("the file cannot be opened any more", where=file.where, fix="Bring it back") from error
 
 
-def _valid(pixels: NDArray[Any], nodata: int | None) -> Valid | None:
-    """Where all bands of integer pixels `[bands, h, w]` have data; None for everywhere."""
-    if nodata is None:
-        return None
-    missing = pixels[0] == nodata
-    for plane in pixels[1:]:
-        missing |= plane == nodata
-    return ~missing if missing.any() else None
+def _valid(block: Block, pieces: Sequence[Piece], nodata: int) -> Valid | None:
+    """Where all bands of integer pixels have data `[h, w]`; None for everywhere."""
+    valid = np.empty((block.height, block.width), dtype=np.bool_)
+    for piece in pieces:
+        top, left, (height, width) = piece.top - block.top, piece.left - block.left, piece.pixels.shape[1:]
+        part = valid[top : top + height, left : left + width]
+        np.not_equal(piece.pixels[0], nodata, out=part)
+        for plane in piece.pixels[1:]:
+            part &= plane != nodata
+    return None if valid.all() else valid
 
 
 def _undecodable(file: IndexedFile) -> DataRefused:
