@@ -23,6 +23,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("experiment", choices=["hls", "spain", "cross-sensor", "hls-folds", "spain-folds"])
     parser.add_argument("--check", action="store_true", help="exit 1 where the goal is missed")
     parser.add_argument("--train", action="append", default=[], help="with hls-folds: a change, such as epochs=24")
+    parser.add_argument("--processes", type=int, default=1, help="with hls: seeds that are trained at once")
     options = parser.parse_args(argv)
     if options.check and options.experiment.endswith("-folds"):
         parser.error("--check: cross-validation chooses, it has no goal")
@@ -35,7 +36,7 @@ def main(argv: Sequence[str]) -> int:
     from benchmarks.quality import cross_sensor, folds, hls, spain
 
     runs: dict[str, Callable[[Path, Path, Path], bool]] = {
-        "hls": hls.run,
+        "hls": partial(hls.run, processes=options.processes),
         "spain": spain.run,
         "cross-sensor": cross_sensor.run,
         "hls-folds": partial(folds.run, changes=options.train),
