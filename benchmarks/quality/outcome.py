@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.report import versions
 from eo_data.provenance import git_commit
 
 RESULTS: Final = Path(__file__).resolve().parents[1] / "results"
@@ -26,13 +25,8 @@ def write(name: str, values: dict[str, Any], folder: Path = RESULTS) -> Path:
 
 def made_with() -> dict[str, str | int | None]:
     """Code, libraries and processor: weights depend on them."""
-    return {
-        "git_commit": git_commit(),
-        "python": platform.python_version(),
-        **{package: version(package) for package in ("torch", "lightning", "onnxruntime", "numpy")},
-        "cpus": os.cpu_count(),
-        "processor": _processor(),
-    }
+    packages = ("torch", "lightning", "onnxruntime", "numpy")
+    return {"git_commit": git_commit(), **versions(packages), "cpus": os.cpu_count()}
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -45,12 +39,3 @@ def _cell(value: object) -> str:
     if value is None:
         return "-"
     return f"{value:.4f}" if isinstance(value, float) else str(value)
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor()
