@@ -120,7 +120,7 @@ def test_the_schedule_holds_however_few_steps_there_are(steps: int) -> None:
     )
     rates = []
     for _ in range(steps):
-        rates.append(schedule.get_last_lr()[0])
+        rates.append(float(schedule.get_last_lr()[0]))
         optimizer.step()
         if len(rates) < steps:
             schedule.step()
