@@ -43,7 +43,9 @@ print(json.dumps({"code": code or 0, "modules": modules, "waiting": os.environ.g
 """
 COMMANDS = {"eo-data": "eo_data.cli:main", "eo-models": "eo_models.cli:main", "eo-serving": "eo_serving.cli:main"}
 CALLS = [(command, "--help") for command in COMMANDS] + [(step.command, step.verb, "--help") for step in STEPS]
-CALLS += [("eo-serving", "serve", "--help"), ("eo-models", "baseline", "--help"), ("eo-models", "tune", "--help")]
+CALLS += [("eo-serving", "serve", "--help")]
+FOR_HANDS = ("baseline", "tune", "rollback", "export", "import", "select-best", "send-runs")
+CALLS += [("eo-models", verb, "--help") for verb in FOR_HANDS]
 
 
 @pytest.mark.parametrize("call", CALLS, ids=" ".join)

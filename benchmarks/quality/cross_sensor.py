@@ -1,6 +1,6 @@
 """A `water-hls` version offered for Sentinel-2: what the gate says of it on the hand-labelled chip.
 
-The chip, Spain_7370579, is cut into squares of 64 pixels, each a cell of its own. In every four of them, one is for
+The chip of `spain_chip` is cut into squares of 64 pixels, each a cell of its own. In every four of them, one is for
 the index to be tuned on, one for it to be chosen by, one the holdout, one the test. None of it was seen by the
 version that is offered, so the squares may touch; what they lend each other favours the index alone.
 """
@@ -8,23 +8,23 @@ version that is offered, so the squares may touch; what they lend each other fav
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import yaml
-from numpy.typing import NDArray
 
 from benchmarks.quality.handmade import Piece, write_dataset
 from benchmarks.quality.hls import make_dataset as make_hls_dataset
 from benchmarks.quality.outcome import table, write
+from benchmarks.quality.spain_chip import read_chip
 from eo_data.dataset import Dataset
 from eo_data.errors import GateRefused
-from eo_data.labels import read_label
-from eo_data.rasters import open_image
 from eo_data.store import Store
-from eo_data.usecase import IGNORE, Split, UseCase, find_usecase
+from eo_data.usecase import Split, UseCase, find_usecase
 from eo_models.code_identity import code_identity
+from eo_models.configuration import gate_section
 from eo_models.evaluation import evaluate
 from eo_models.evaluation_record import Evaluation
 from eo_models.index_version import bootstrap, register_index
@@ -32,14 +32,13 @@ from eo_models.promotion import promote
 from eo_models.registry import Registry
 from eo_models.training import train
 
-CHIP: Final = "Spain_7370579"
 SIZE: Final = 64
 SIDES: Final[tuple[tuple[Split, Split], tuple[Split, Split]]] = (("train", "validation"), ("holdout", "test"))
 """Of a square, by whether its row and its column are odd."""
 
 
 def run(data: Path, scratch: Path, usecases: Path) -> bool:
-    """Train `water-hls` as shipped, offer it, print and write what came of it; whether the gate refused it."""
+    """Train `water-hls` as shipped, offer it, print and write what came of it; whether it is refused by its figures."""
     hls = UseCase.load(str(usecases / "water-hls"))
     store = Store(str(scratch / "store"))
     dataset = make_hls_dataset(data / "hls-water", scratch / "store", hls)
@@ -53,7 +52,20 @@ def run(data: Path, scratch: Path, usecases: Path) -> bool:
     print(table(("Sentinel-2 chip, water IoU", "holdout (judged)", "test"), lines))
     print("\n".join((outcome["verdict"], *outcome["reasons"])))
     write("quality-cross-sensor", {**outcome, "cpu_seconds": round(spent, 1), "dataset": target.digest})
-    return bool(outcome["verdict"] == "refused")
+    return refused_by_figures(outcome, gate_section(usecase).min_cells)
+
+
+def refused_by_figures(outcome: Mapping[str, Any], min_cells: int) -> bool:
+    """Whether it is the figures that refuse a version: evidence enough, and a lower IoU than the index's on it.
+
+    Args:
+        outcome: What `offer` returns.
+        min_cells: `gate.min_cells`.
+    """
+    candidate, index = (outcome["holdout"][role] for role in ("candidate", "index"))
+    enough = outcome["holdout_cells_with_target"] >= min_cells
+    worse = candidate is not None and index is not None and candidate < index
+    return bool(outcome["verdict"] == "refused" and enough and worse)
 
 
 def load(usecases: Path) -> UseCase:
@@ -76,15 +88,6 @@ def make_dataset(store: Store, usecase: UseCase, folder: Path) -> Dataset:
             pixels = np.ascontiguousarray(image[(slice(None), *window)])
             pieces.append(Piece(name, SIDES[row % 2][column % 2], name, pixels, np.ascontiguousarray(label[window])))
     return write_dataset(store, usecase, pieces)
-
-
-def read_chip(folder: Path, usecase: UseCase) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
-    """Image int16 `[bands, 512, 512]`, reflectance x 10000, and label uint8 `[512, 512]`."""
-    with open_image(str(folder / "S2Hand" / f"{CHIP}_S2Hand.tif"), usecase.data, where=CHIP) as raster:
-        pixels, valid = raster.read_all()
-    label = read_label(str(folder / "LabelHand" / f"{CHIP}_LabelHand.tif"), usecase.data, CHIP)
-    image = np.where(valid, np.rint(pixels), 0).astype(np.int16)
-    return image, np.where(valid, label, IGNORE).astype(np.uint8)
 
 
 def offer(store: Store, usecase: UseCase, dataset: Dataset, model: str) -> dict[str, Any]:

@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 
 from benchmarks.quality.handmade import Piece, write_dataset
 from benchmarks.quality.outcome import table, write
+from benchmarks.quality.spain_chip import read_chip
 from eo_data.dataset import Dataset, model_input
-from eo_data.labels import read_label
-from eo_data.rasters import open_image
 from eo_data.store import Store
 from eo_data.usecase import IGNORE, Split, UseCase, find_usecase
 from eo_models.configuration import train_section
@@ -27,7 +26,6 @@ from eo_models.inputs import band_pairs
 from eo_models.spectral_index import tune
 from eo_models.training import train_network
 
-CHIP: Final = "Spain_7370579"
 SECTIONS: Final = Path(__file__).with_name("spain.yaml")
 HALVES: Final = {"left": slice(0, 256), "right": slice(256, 512)}
 WAYS: Final = (("left", "right", 0.84, 0.842), ("right", "left", 0.76, 0.757))
@@ -77,16 +75,7 @@ def load(usecases: Path, seed: int = 0) -> UseCase:
 
 def read_halves(folder: Path, usecase: UseCase) -> dict[str, Half]:
     """Image int16 `[bands, 512, 256]` and label uint8 `[512, 256]` of each half."""
-    with open_image(
-        str(folder / "S2Hand" / f"{CHIP}_S2Hand.tif"),
-        usecase.data,
-        where=CHIP,
-        bands=tuple(band.name for band in usecase.data.bands),
-    ) as raster:
-        pixels, valid = raster.read_all()
-    label = read_label(str(folder / "LabelHand" / f"{CHIP}_LabelHand.tif"), usecase.data, CHIP)
-    image = np.rint(pixels).astype(np.int16)
-    scored = np.where(valid, label, IGNORE).astype(np.uint8)
+    image, scored = read_chip(folder, usecase)
     return {name: (image[:, :, columns], scored[:, columns]) for name, columns in HALVES.items()}
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.quality.cross_sensor import load, make_dataset, offer, read_chip
+from benchmarks.quality.cross_sensor import load, make_dataset, offer, refused_by_figures
 from benchmarks.quality.handmade import Piece, write_dataset
+from benchmarks.quality.spain_chip import read_chip
 from eo_data.dataset import Dataset
 from eo_data.errors import DataRefused
 from eo_data.labels import read_label
@@ -52,6 +53,22 @@ def hls_dataset(store: Store, usecase: UseCase, folder: Path) -> Dataset:
     return write_dataset(store, usecase, pieces)
 
 
+@pytest.mark.parametrize(
+    ("verdict", "cells", "candidate", "met"),
+    [
+        ("refused", 8, 0.5, True),
+        ("refused", 7, 0.5, False),  # not enough evidence
+        ("refused", 8, 0.7, False),  # the interval was too wide, say
+        ("refused", 8, None, False),
+        ("promoted", 8, 0.7, False),
+    ],
+)
+def test_the_goal_is_a_refusal_by_figures(verdict: str, cells: int, candidate: float | None, met: bool) -> None:
+    holdout = {"candidate": candidate, "index": 0.6}
+    outcome = {"verdict": verdict, "holdout": holdout, "holdout_cells_with_target": cells}
+    assert refused_by_figures(outcome, min_cells=8) is met
+
+
 @pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")  # MLflow's use of SQLAlchemy
 def test_an_hls_version_is_refused_for_sentinel_2_with_both_figures(
     real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -69,6 +86,7 @@ def test_an_hls_version_is_refused_for_sentinel_2_with_both_figures(
     candidate, index = outcome["holdout"]["candidate"], outcome["holdout"]["index"]
     assert outcome["verdict"] == "refused"
     assert outcome["holdout_cells_with_target"] >= 8  # it is the figures that decide, not a lack of evidence
+    assert refused_by_figures(outcome, min_cells=8)
     [reason] = outcome["reasons"]
     assert reason.startswith(
         f"does not beat the index, which is champion: holdout IoU {candidate:.3f} against {index:.3f}, difference -"

@@ -129,7 +129,7 @@ def _settled(
 ) -> Judgement | None:
     """A no-op where nothing is left to judge; None where there is."""
     champion = entries[-1]
-    if evaluation.candidate.digests == _digests(champion):
+    if evaluation.candidate.digest == champion.model_digest:  # the same graph from another commit is no news
         return Judgement("no-op", (f"{evaluation.candidate.uri} is the champion already ({champion.uri})",))
     if store.exists(record):
         earlier = store.get_record(record, VerdictRecord)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import sqlite3
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from eo_data.errors import TemporaryFailure, UsageError
 from eo_data.store import Store, local_path
 from eo_models.search_space import TuneSection
-from eo_models.tracking import database_file, tracking_uri
+from eo_models.tracking import database_file, open_database, tracking_uri
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -175,16 +174,8 @@ def _check(url: str) -> None:
             where="--storage",
             fix="Give sqlite:///PATH/tuning.db, or install the database's driver",
         ) from error
-    if file is None:
-        return
-    try:
-        Path(file).parent.mkdir(parents=True, exist_ok=True)
-        with closing(sqlite3.connect(file, timeout=30)) as connection:
-            connection.execute("pragma schema_version")
-    except (OSError, sqlite3.Error) as error:
-        raise UsageError(
-            f"the study's database cannot be opened ({error})", where=file, fix="Name another --storage"
-        ) from error
+    if file is not None:
+        open_database(Path(file), what="the study's database", where=file, fix="Name another --storage")
 
 
 def reasons(study: Study) -> list[str]:

@@ -108,23 +108,24 @@ def database_file(uri: str) -> Path | None:
     return Path(uri.removeprefix("sqlite:///")).resolve() if uri.startswith("sqlite:///") else None
 
 
-def open_database(uri: str) -> None:
-    """See that an SQLite tracking store can be opened; MLflow would try for two minutes before it says so.
+def open_database(file: Path, *, what: str, where: str, fix: str) -> None:
+    """See that an SQLite file can be opened; MLflow would try for two minutes before it says that it cannot.
+
+    Args:
+        file: Made, with its folder, where it is not there.
+        what: What it is called in the message.
+        where: The place that the message names.
+        fix: What to do.
 
     Raises:
         UsageError: If the folder cannot be made or the file is no database.
     """
-    file = database_file(uri)
-    if file is None:
-        return
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with closing(sqlite3.connect(file, timeout=30)) as connection:
             connection.execute("pragma schema_version")
     except (OSError, sqlite3.Error) as error:
-        raise UsageError(
-            f"the tracking database cannot be opened ({error})", where=public_uri(uri), fix=f"Correct {URI_VARIABLE}"
-        ) from error
+        raise UsageError(f"{what} cannot be opened ({error})", where=where, fix=fix) from error
 
 
 def connect() -> MlflowClient:
@@ -138,7 +139,9 @@ def connect() -> MlflowClient:
     for variable, value in _SETTINGS.items():
         os.environ.setdefault(variable, value)
     logging.getLogger("alembic").setLevel(logging.WARNING)  # a line per migration of a new database
-    open_database(uri)
+    file = database_file(uri)
+    if file is not None:
+        open_database(file, what="the tracking database", where=public_uri(uri), fix=f"Correct {URI_VARIABLE}")
     import mlflow
 
     with answering():
