@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
 import numpy as np
@@ -57,8 +58,6 @@ def feature_row(store: Store, scene: Scene, label: LabelKey | None, data: DataSe
     `label_present`, `label_fault` (empty when it can be used), `label_ignored_fraction`, `label_unseen_fraction` (of
     scored pixels, those without image data).
     """
-    from pystac.utils import str_to_datetime
-
     taken = scene.properties.get("datetime")
     row: dict[str, Any] = {
         "scene_id": scene.id,
@@ -66,7 +65,7 @@ def feature_row(store: Store, scene: Scene, label: LabelKey | None, data: DataSe
         "content": scene.content,
         "simulated": scene.simulated,
         "platform": scene.properties.get("platform"),
-        "month": str_to_datetime(str(taken)).month if taken else None,
+        "month": month_of(str(taken)) if taken else None,
     }
     with open_tiff(scene.raster_path, scene.id) as dataset:
         row |= {
@@ -82,6 +81,16 @@ def feature_row(store: Store, scene: Scene, label: LabelKey | None, data: DataSe
         return row | NO_LABEL
     path, record = store.raster_path(label.key), store.get_json(label.record)
     return row | label_features(path, record, scene.raster_path, scene.grid, sample, data)
+
+
+def month_of(text: str) -> int:
+    """The month of a STAC time."""
+    try:
+        return datetime.fromisoformat(text).month
+    except ValueError:  # rarer forms: pystac knows them, but its import costs more than the row of a scene
+        from pystac.utils import str_to_datetime
+
+        return int(str_to_datetime(text).month)
 
 
 def _image_features(scene: Scene, data: DataSection) -> tuple[dict[str, Any], Sample | None]:
