@@ -99,10 +99,55 @@ def test_without_resume_what_is_left_is_named_and_left_alone_until_it_is_overtak
     anew = Checkpoints(tmp_path, IDENTITY, resume=False)
     anew.prepare()
     assert "--resume would go on" in caplog.text
-    assert len(list(anew.folder.iterdir())) == 2
+    assert names(anew) == {"member-0-epoch-0001.ckpt", "member-0-epoch-0002.ckpt"}
+    anew.release()
+    interrupted(world, tmp_path, 1)
+    found = Checkpoints(tmp_path, IDENTITY, resume=True).newest(0)
+    assert found is not None
+    assert found.epoch == 2  # of the first training: the second had not come as far
     again, told = fitted(world, anew)
     assert (again.resumed, len(told)) == (0, 3)
-    assert {path.name for path in anew.folder.iterdir()} == {"member-0-epoch-0002.ckpt", "member-0-epoch-0003.ckpt"}
+    assert names(anew) == {"member-0-epoch-0002.ckpt", "member-0-epoch-0003.ckpt"}
+
+
+def names(kept: Checkpoints) -> set[str]:
+    return {path.name for path in kept.folder.glob("*.ckpt")}
+
+
+def test_what_was_left_goes_when_a_training_has_come_as_far(tmp_path: Path) -> None:
+    kept = Checkpoints(tmp_path, IDENTITY, resume=False)
+    kept.prepare()
+    for member, epoch in ((0, 8), (1, 2)):
+        kept.path(member, epoch).touch()
+    (kept.folder / ".member-1-epoch-0003.ckpt.unfinished").touch()
+    expected = {(0, 7): {(0, 7), (0, 8), (1, 2)}, (0, 9): {(0, 7), (0, 9), (1, 2)}, (1, 3): {(0, 7), (0, 9), (1, 3)}}
+    for (member, epoch), left in expected.items():
+        kept.path(member, epoch).touch()
+        kept.written(kept.path(member, epoch), member)
+        assert {path.name for path in kept.folder.iterdir()} == {".lock", *(kept.path(*one).name for one in left)}
+    kept.remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_second_process_of_the_same_training_keeps_nothing_and_removes_nothing(
+    make_world: Callable[..., World], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A lock is of who opened the file: two in one process stand for two processes."""
+    world = make_world(train={**CHANCE, "epochs": 1})
+    first = Checkpoints(tmp_path, IDENTITY, resume=False)
+    first.prepare()
+    first.path(0, 4).touch()
+    second = Checkpoints(tmp_path, IDENTITY, resume=True)
+    second.prepare()
+    assert "no checkpoints, another process trains the same now" in caplog.text
+    again, _ = fitted(world, second)
+    assert (again.epochs, again.resumed) == (1, 0)
+    second.remove()
+    Checkpoints(tmp_path, IDENTITY, resume=False).remove()  # of a training that was registered before
+    assert names(first) == {"member-0-epoch-0004.ckpt"}
+    first.release()
+    second.remove()
+    assert not first.folder.exists()
 
 
 def test_a_truncated_checkpoint_is_named_and_the_one_before_is_taken(

@@ -21,7 +21,7 @@ from eo_models.configuration import train_section
 from eo_models.distribution import ALONE, Processes, started_processes
 from eo_models.fit import fit
 from eo_models.registry import Registry
-from eo_models.synchronized import synchronize
+from eo_models.synchronized import SynchronizedBatchNorm2d, synchronize
 from eo_models.unet import Reflectance, UNet
 
 from .conftest import World
@@ -130,3 +130,16 @@ def test_synchronized_normalisation_is_torchs_own_where_one_process_has_all() ->
         torch.testing.assert_close(gradients[name].grad, parameter.grad, rtol=2e-3, atol=2e-2)
     torch.testing.assert_close(twin.eval()(images), plain.eval()(images), rtol=1e-4, atol=1e-4)
     assert not any(type(part) is nn.BatchNorm2d for part in twin.modules())
+
+
+def test_synchronized_normalisation_counts_right_in_bfloat16() -> None:
+    """69938 pixels are no bfloat16 number; rounded, mean and variance would be of 70144."""
+    torch.manual_seed(0)
+    values = (torch.randn(2, 3, 187, 187) + 5).bfloat16()
+    plain, twin = nn.BatchNorm2d(3), SynchronizedBatchNorm2d(3)
+    expected = plain(values.float())
+    with torch.autocast("cpu", torch.bfloat16):
+        found = twin(values)
+    torch.testing.assert_close(twin.running_mean, plain.running_mean, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(twin.running_var, plain.running_var, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)

@@ -7,10 +7,12 @@
 The key is made of dataset digest, digest of the `train` section and code identity, nothing else: a pod that starts
 again finds what the one before it left. Each file is whole or absent, and verified before it is read: a zip whose
 checksums hold, loaded as plain tensors and numbers (`weights_only`), and by its own words of this very training.
+The process that trains holds a lock on the folder; another that trains the same at the same time keeps none.
 """
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import re
@@ -19,7 +21,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 from eo_data.digests import SHORT, json_digest
 from eo_data.errors import UsageError
@@ -34,6 +36,9 @@ KEEPER: Final = "terraloop"
 
 KEPT: Final = 2
 """Of the member that is trained: the newest, and the one before should the newest turn out damaged."""
+
+LOCK: Final = ".lock"
+"""File in a training's folder, locked by the process whose checkpoints lie there."""
 
 _NAME = re.compile(r"member-(\d+)-epoch-(\d+)\.ckpt")
 
@@ -78,9 +83,16 @@ class Checkpoints:
         self.resume = resume
         self._named = named or FOLDER_VARIABLE in os.environ
         self._own: set[Path] = set()
+        self._lock: IO[bytes] | None = None
+        self._anothers = False
+
+    @property
+    def anothers(self) -> bool:
+        """Whether another process trains the same now: `prepare` found the folder locked, and nothing is kept."""
+        return self._anothers
 
     def prepare(self) -> None:
-        """Make the folder, and say what lies there.
+        """Make the folder, lock it until `release`, and say what lies there.
 
         Raises:
             UsageError: If a folder was named that cannot be written. The default one is a convenience: without it
@@ -91,6 +103,7 @@ class Checkpoints:
             probe = self.folder / f".probe-{os.getpid()}"
             probe.touch()
             probe.unlink()
+            self._anothers = not self._take()
         except OSError as error:
             if not self._named:
                 log.warning("train: no checkpoints, %s cannot be written (%s)", self.folder, error.strerror)
@@ -100,13 +113,19 @@ class Checkpoints:
                 where=str(self.folder),
                 fix=f"Name a folder that can be, with --checkpoints or {FOLDER_VARIABLE}",
             ) from error
+        if self._anothers:
+            log.warning(
+                "train: no checkpoints, another process trains the same now and keeps its own in %s", self.folder
+            )
+            return
         left = self._files()
         if self.resume and not left:
             log.info("train: no checkpoint of this training in %s: it begins anew", self.folder)
         elif left and not self.resume:
             member, epoch = max(left)
             log.info(
-                "train: epoch %d of member %d lies in %s, and is left alone: --resume would go on from there",
+                "train: epoch %d of member %d lies in %s: --resume would go on from there; "
+                "it is left alone until this training has come as far",
                 epoch,
                 member + 1,
                 self.folder,
@@ -159,22 +178,56 @@ class Checkpoints:
     def written(self, path: Path, member: int) -> None:
         """Note what was written, and remove what it makes superfluous, a killed writer's unfinished files too.
 
-        What another training without `resume` left goes with the first checkpoint of this one, not before.
+        What another process left of this training stays until this one has come as far.
         """
         self._own.add(path)
-        own = sorted(other for other in self._own if _owner(other) == member)
+        own = sorted(other for other in self._own if _number(other)[0] == member)
         self._own -= set(own[:-KEPT])
-        for other in self.folder.glob("*"):
-            if other not in self._own:
+        for other in self.folder.iterdir():
+            if other not in self._own and other.name != LOCK and _number(other) <= _number(path):
                 other.unlink(missing_ok=True)
 
     def finished(self, path: Path, member: int) -> None:
         """Keep only the last checkpoint of a member whose training is over: it says what came of it."""
-        self._own = {other for other in self._own if _owner(other) != member} | {path}
+        self._own = {other for other in self._own if _number(other)[0] != member} | {path}
 
     def remove(self) -> None:
-        """Remove them all: the training is over."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Remove them all: the training is over. What another process holds is left to it."""
+        try:
+            mine = self._take()
+        except OSError:  # there is no folder, or none that could be written
+            return
+        if mine:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self.release()
+
+    def release(self) -> None:
+        """Let other processes have the folder; so does the end of this one."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def _take(self) -> bool:
+        """Lock the folder; whether no other process had.
+
+        Raises:
+            OSError: If there is no folder that can be written.
+        """
+        path = self.folder / LOCK
+        while self._lock is None:
+            handle = path.open("ab")
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                handle.close()
+                return False
+            except OSError as error:  # a file system without locks: as good as alone
+                log.debug("train: %s cannot be locked (%s)", path, error.strerror)
+            if path.exists() and os.path.samestat(path.stat(), os.fstat(handle.fileno())):
+                self._lock = handle
+            else:  # the process that held it has removed it meanwhile
+                handle.close()
+        return True
 
     def _files(self) -> dict[tuple[int, int], Path]:
         found = {}
@@ -223,6 +276,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
-def _owner(path: Path) -> int:
+def _number(path: Path) -> tuple[int, int]:
+    """Member and epoch of a checkpoint by its name; what is none comes before all."""
     match = _NAME.fullmatch(path.name)
-    return int(match[1]) if match else -1
+    return (int(match[1]), int(match[2])) if match else (-1, -1)

@@ -93,6 +93,8 @@ def fit(
     statistics = dataset.statistics
     network = build_network(Reflectance(statistics.mean, statistics.std, pairs), len(dataset.manifest.classes), section)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack this form
+    if checkpoints is not None and processes.tell("nothing" if checkpoints.anothers else "each epoch") == "nothing":
+        checkpoints = None
     found = checkpoints.newest(member, processes) if checkpoints else None
     minibatches = Minibatches(
         dataset,

@@ -55,7 +55,7 @@ class SynchronizedBatchNorm2d(nn.BatchNorm2d):
             return plain
         origin = self.get_buffer("running_mean").clone()
         shifted = values - origin.view(1, -1, 1, 1)
-        count = values.new_tensor([values.numel() / values.shape[1]])
+        count = shifted.new_tensor([values.numel() / values.shape[1]])  # float32: bfloat16 counts to 256
         sums = self.total(torch.cat([shifted.sum(dim=(0, 2, 3)), (shifted * shifted).sum(dim=(0, 2, 3)), count]))
         number = sums[-1]
         mean, square = sums[:-1].view(2, -1) / number

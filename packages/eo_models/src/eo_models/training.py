@@ -148,13 +148,16 @@ def lead(
     bootstrap(registry, store, index)
     version = registry.find(tags)
     existing = version is not None
-    if version is None:
-        task.checkpoints.prepare()
-        on_start()
-        version = _train(registry, task, tags, processes, progress=progress)
-    else:
-        log.info("train: this training was registered before as %s", version.uri)
-    task.checkpoints.remove()
+    try:
+        if version is None:
+            task.checkpoints.prepare()
+            on_start()
+            version = _train(registry, task, tags, processes, progress=progress)
+        else:
+            log.info("train: this training was registered before as %s", version.uri)
+        task.checkpoints.remove()
+    finally:
+        task.checkpoints.release()
     return {
         "model": version.uri,
         "version": version.number,
