@@ -14,7 +14,7 @@ from eo_data.model.session import classify
 from eo_data.tiling import Pixels, predict_array
 from eo_data.usecase import UseCase
 from eo_models.code_identity import code_identity
-from eo_models.configuration import TrainSection, train_section
+from eo_models.configuration import TrainSection, require_extra, train_section
 from eo_models.confusion import Counts, count, pool
 from eo_models.divergence import Diverged
 from eo_models.inputs import band_pairs
@@ -97,6 +97,7 @@ class Objective:
         usecase = self.usecase.with_section("train", with_values(self.usecase.values("train"), chosen))
         try:  # what cannot be is found here, before anything is read
             section = train_section(usecase)
+            require_extra(section)
             pairs = band_pairs(usecase.data, section.indices, "train.indices")
         except UsageError as error:
             raise Failed(error.what) from error
