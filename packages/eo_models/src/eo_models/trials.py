@@ -19,12 +19,12 @@ from eo_models.confusion import Counts, count, pool
 from eo_models.divergence import Diverged
 from eo_models.inputs import band_pairs
 from eo_models.members import fit_members
+from eo_models.model_card import settings
 from eo_models.registry import CODE_TAG, KIND_TAG, TRAIN_TAG, Registry
 from eo_models.search_space import TuneSection, suggest, with_values
 from eo_models.studies import REASON
 from eo_models.tracked_run import Run
 from eo_models.tracking import DATASET_TAG, answering, connect
-from eo_models.training import flat
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -113,7 +113,7 @@ class Objective:
         try:
             with self.registry.run(f"trial {trial.number}", tags, parent=self.parent) as run:
                 trial.set_user_attr(RUN, run.id)
-                run.log_parameters(flat(section.model_dump(mode="json")))
+                run.log_parameters(settings(section.model_dump(mode="json")))
 
                 def on_epoch(epoch: int, figures: dict[str, float]) -> None:
                     run.log_metrics(figures, epoch)
@@ -145,8 +145,8 @@ class Objective:
             raise Pruned(f"epoch {epoch} with {self.metric} = {value:.4f}")
 
     def _say(self, trial: Trial, what: str) -> None:
-        settings = ", ".join(f"{key}={value}" for key, value in trial.user_attrs[CHOSEN].items())
-        log.info("tune: trial %d (%s): %s", trial.number, settings, what)
+        chosen = ", ".join(f"{key}={value}" for key, value in trial.user_attrs[CHOSEN].items())
+        log.info("tune: trial %d (%s): %s", trial.number, chosen, what)
 
 
 def score_network(network: nn.Module, dataset: Dataset, section: TrainSection) -> Counts:
