@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 import yaml
 
-from eo_data.errors import TemporaryFailure, UsageError
+from eo_data.errors import DataRefused, TemporaryFailure, UsageError
 from eo_data.usecase import UseCase
 from eo_models import studies
+from eo_models import tune as tune_module
 from eo_models.cli import main
 from eo_models.configuration import TrainSection, train_section
 from eo_models.registry import Registry
@@ -37,6 +38,7 @@ SPACE: dict[str, Any] = {
     "convolutions": {"choices": [[1, 1, 1, 1], [2, 1, 1, 1]]},
 }
 SMALL: dict[str, Any] = {"epochs": 2, "patience": 2}
+SEGFORMER: dict[str, Any] = {"network": "SegFormer", "tiles": {"tile": 96, "halo": 16, "blend": 16}}
 Make = Callable[..., World]
 
 
@@ -123,8 +125,45 @@ def test_unreadable_validation_chips_do_stop_it(tunable: Make) -> None:
     """The proof that the test above could fail."""
     world = tunable()
     spoil(world, "validation")
-    with pytest.raises(ValueError, match=r"magic|pickle|npy"):
+    with pytest.raises(DataRefused, match=r"chip 0 cannot be read"):
         tune(world.store, world.usecase, world.dataset.uri, trials=1)
+
+
+def test_what_train_refuses_is_refused_before_there_is_a_study(
+    tunable: Make, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    world = tunable(space={"learning_rate": {"low": 0.001, "high": 0.05}})
+    path = Path(world.store.raster_path(f"datasets/{world.dataset.digest}/manifest.json"))
+    manifest = json.loads(path.read_text())
+    for chip in manifest["chips"]:
+        chip["class_counts"] = [0, 0]
+    path.write_text(json.dumps(manifest))
+    flags = ["--usecase", "made-up", "--store", world.store.uri, "--dataset", world.dataset.uri, "--trials", "1"]
+    assert main(["tune", *flags]) == 3
+    assert "every label of the train split is ignored" in capfd.readouterr().err
+    monkeypatch.setitem(sys.modules, "transformers", None)  # as if it were not installed
+    segformer = world.usecase.with_section("train", {**world.usecase.values("train"), **SEGFORMER})
+    with pytest.raises(UsageError, match="needs the extra 'segformer'"):
+        tune(world.store, segformer, world.dataset.uri, trials=1)
+    assert not (world.database.parent / "tuning.db").exists()
+
+
+def test_values_of_other_code_go_into_another_study(tunable: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[tuple[str, str]] = []
+
+    def note(place: str, title: str, fingerprint: str, *rest: object, **named: object) -> None:
+        opened.append((title, fingerprint))
+        raise UsageError("far enough")
+
+    world = tunable()
+    monkeypatch.setattr(tune_module, "open_study", note)
+    for code in ("a", "a", "b"):
+        monkeypatch.setattr(tune_module, "code_identity", lambda code=code: code)
+        with pytest.raises(UsageError, match="far enough"):
+            tune(world.store, world.usecase, world.dataset.uri)
+    assert opened[0] == opened[1]
+    assert opened[0][0] != opened[2][0]
+    assert opened[0][1] != opened[2][1]
 
 
 def test_equal_seeds_give_equal_trials_and_another_seed_others(tunable: Make, tmp_path: Path) -> None:

@@ -59,7 +59,9 @@ def _parser() -> StepParser:
     step.add_argument("--dataset", required=True, metavar="URI", help="what `eo-data chip` made")
     step.add_argument("--trials", type=int, metavar="N", help="how many in all; else what the section says")
     step.add_argument("--timeout", type=float, metavar="SECONDS", help="after which no further trial begins")
-    step.add_argument("--study", metavar="NAME", help="made of dataset, space and metric unless told; goes on by name")
+    step.add_argument(
+        "--study", metavar="NAME", help="made of dataset, space, metric and code unless told; goes on by name"
+    )
     step.add_argument(
         "--storage", metavar="URL", help="database of the study; else tuning.db beside the tracking database or store"
     )

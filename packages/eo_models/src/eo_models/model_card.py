@@ -138,7 +138,7 @@ def fact_table(rows: dict[str, Any]) -> Table:
 
 
 def settings(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings under dotted names."""
+    """Nested settings under dotted names, as MLflow's parameters are."""
     result: dict[str, Any] = {}
     for name, value in values.items():
         result |= settings(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}

@@ -133,7 +133,7 @@ def open_study(url: str, name: str, fingerprint: str, section: TuneSection, *, f
             study.set_user_attr(_FINGERPRINT, fingerprint)
         elif known != fingerprint:
             raise UsageError(
-                f"the study '{name}' is of another dataset, train section, search space or gate.metric",
+                f"the study '{name}' is of another dataset, train section, search space, gate.metric or code",
                 where=shown(url),
                 fix="Name another --study; without the flag each has its own",
             )

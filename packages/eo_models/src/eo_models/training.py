@@ -25,6 +25,7 @@ from eo_models.inputs import band_pairs, require_same_data
 from eo_models.kept_runs import send_kept_runs
 from eo_models.learnable import require_intact, require_learnable
 from eo_models.members import fit_members
+from eo_models.model_card import settings
 from eo_models.registry import CODE_TAG, KIND_TAG, TRAIN_TAG, Registry, Version
 from eo_models.spectral_index import indices
 from eo_models.system_figures import system_figures
@@ -180,7 +181,7 @@ def _train(
     usecase, dataset, section = task.usecase, task.dataset, task.section
     with registry.run(f"{section.network} {dataset.digest[:8]}", {**tags, "terraloop.usecase": usecase.name}) as run:
         run.log_dataset(usecase.name, dataset)
-        run.log_parameters(flat(section.model_dump(mode="json")))
+        run.log_parameters(settings(section.model_dump(mode="json")))
         started = time.monotonic()
         with system_figures(run):
             artifact = train_network(
@@ -264,14 +265,3 @@ def train_network(
     return Artifact(
         graph, draft.description.model_copy(update={"metrics": rounded({**draft.description.metrics, **figures})})
     )
-
-
-def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings under dotted names, as MLflow's parameters are."""
-    result: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, dict):
-            result |= flat(value, f"{prefix}{name}.")
-        else:
-            result[prefix + name] = value
-    return result

@@ -14,17 +14,17 @@ from eo_data.model.session import classify
 from eo_data.tiling import Pixels, predict_array
 from eo_data.usecase import UseCase
 from eo_models.code_identity import code_identity
-from eo_models.configuration import TrainSection, train_section
+from eo_models.configuration import TrainSection, require_extra, train_section
 from eo_models.confusion import Counts, count, pool
 from eo_models.divergence import Diverged
 from eo_models.inputs import band_pairs
 from eo_models.members import fit_members
+from eo_models.model_card import settings
 from eo_models.registry import CODE_TAG, KIND_TAG, TRAIN_TAG, Registry
 from eo_models.search_space import TuneSection, suggest, with_values
 from eo_models.studies import REASON
 from eo_models.tracked_run import Run
 from eo_models.tracking import DATASET_TAG, answering, connect
-from eo_models.training import flat
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -97,6 +97,7 @@ class Objective:
         usecase = self.usecase.with_section("train", with_values(self.usecase.values("train"), chosen))
         try:  # what cannot be is found here, before anything is read
             section = train_section(usecase)
+            require_extra(section)
             pairs = band_pairs(usecase.data, section.indices, "train.indices")
         except UsageError as error:
             raise Failed(error.what) from error
@@ -112,7 +113,7 @@ class Objective:
         try:
             with self.registry.run(f"trial {trial.number}", tags, parent=self.parent) as run:
                 trial.set_user_attr(RUN, run.id)
-                run.log_parameters(flat(section.model_dump(mode="json")))
+                run.log_parameters(settings(section.model_dump(mode="json")))
 
                 def on_epoch(epoch: int, figures: dict[str, float]) -> None:
                     run.log_metrics(figures, epoch)
@@ -144,8 +145,8 @@ class Objective:
             raise Pruned(f"epoch {epoch} with {self.metric} = {value:.4f}")
 
     def _say(self, trial: Trial, what: str) -> None:
-        settings = ", ".join(f"{key}={value}" for key, value in trial.user_attrs[CHOSEN].items())
-        log.info("tune: trial %d (%s): %s", trial.number, settings, what)
+        chosen = ", ".join(f"{key}={value}" for key, value in trial.user_attrs[CHOSEN].items())
+        log.info("tune: trial %d (%s): %s", trial.number, chosen, what)
 
 
 def score_network(network: nn.Module, dataset: Dataset, section: TrainSection) -> Counts:

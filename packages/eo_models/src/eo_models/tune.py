@@ -21,8 +21,10 @@ from eo_data.digests import json_digest
 from eo_data.errors import UsageError
 from eo_data.store import Store
 from eo_data.usecase import UseCase
-from eo_models.configuration import gate_section, train_section
+from eo_models.code_identity import code_identity
+from eo_models.configuration import gate_section, require_extra, train_section
 from eo_models.inputs import require_same_data
+from eo_models.learnable import require_intact, require_learnable
 from eo_models.registry import KIND_TAG, Registry
 from eo_models.search_space import present, tune_section, with_values
 from eo_models.selection import lower_is_better
@@ -76,20 +78,23 @@ def tune(
 
     Raises:
         UsageError: If Optuna is missing, the configuration is impossible, or no trial gave a value.
-        DataRefused: If there is no such dataset.
+        DataRefused: If there is no such dataset, or nothing can be learned from it.
         TemporaryFailure: If store, registry or the study's database do not answer.
     """
     require_optuna()
     section, metric = tune_section(usecase), gate_section(usecase).metric
     train = train_section(usecase)
+    require_extra(train)
     wanted = section.trials if trials is None else trials
     _require_positive("--trials", wanted)
     _require_positive("--timeout", timeout)
     dataset = Dataset(store, uri)
     require_same_data(dataset, usecase)
+    require_learnable(dataset)
+    require_intact(dataset)
     place = storage_url(store, storage)
     space = section.model_dump(mode="json")["space"]
-    fingerprint = json_digest([dataset.digest, usecase.digest("train"), space, metric])
+    fingerprint = json_digest([dataset.digest, usecase.digest("train"), space, metric, code_identity()])
     title = name or f"{usecase.name}-{fingerprint[:12]}"
     registry = Registry(usecase.name)
     study = open_study(place, title, fingerprint, section, falls=lower_is_better(metric), on_lost=_end_lost)
