@@ -198,6 +198,7 @@ def test_a_checkpoint_runs_no_code(tmp_path: Path, caplog: pytest.LogCaptureFixt
     assert kept.newest(0) is None
     assert "cannot be read" in caplog.text
     assert not (tmp_path / "sprung").exists()
+    kept.release()
 
 
 def test_a_folder_that_cannot_be_written_is_said_before_training(tmp_path: Path) -> None:
