@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from eo_data.dataset import Dataset
-from eo_data.errors import UsageError
 from eo_data.model.description import Tiling
 from eo_data.model.files import fetch_model
 from eo_data.model.session import OnnxModel
@@ -200,7 +199,9 @@ def test_what_differs_by_machine_does_not_enter_the_key(world: World) -> None:
     assert evaluation_key(model, "b", ("other graph", "other tiles"), "d", section) != key
 
 
-def test_the_same_graph_in_other_tiles_is_another_version_to_evaluate_and_promote(world: World, pair: Pair) -> None:
+def test_the_same_graph_in_other_tiles_is_evaluated_by_itself_and_no_news_to_the_champion(
+    world: World, pair: Pair
+) -> None:
     registry = Registry(world.usecase.name)
     files = fetch_model(pair.better.uri)
     tiling = files.description.tiling.model_copy(update={"tile": 64})
@@ -224,8 +225,8 @@ def test_the_same_graph_in_other_tiles_is_another_version_to_evaluate_and_promot
     )
     assert evaluated_version(registry, renumbered).uri == pair.better.uri
     assert promote(world.store, world.usecase, first)["champion"] == pair.better.uri
-    with pytest.raises(UsageError, match="Run evaluate again"):  # not: it is the champion already
-        promote(world.store, world.usecase, second)
+    again = promote(world.store, world.usecase, second)  # the champion's own graph is no news, in whichever tiles
+    assert (again["gate"]["verdict"], again["champion"]) == ("no-op", pair.better.uri)
 
 
 def test_equal_graphs_in_other_tiles_are_scored_each_for_itself(world: World, pair: Pair) -> None:
