@@ -88,7 +88,7 @@ def synchronise(device: torch.device) -> None:
 
 def train_steps(form: Form, network: nn.Module, batches: Sequence[Batch], section: TrainSection) -> nn.Module:
     """A copy of the network after one step on each batch."""
-    trained = form.prepared(network).train()
+    trained = form.prepared(network).train().requires_grad_()  # of an average, which is followed, not trained
     optimizer = torch.optim.AdamW(trained.parameters(), lr=section.learning_rate, weight_decay=section.weight_decay)
     weights = torch.ones(2, device=batches[0][0].device)
     for images, labels in batches:
