@@ -1,4 +1,4 @@
-"""Which version answers in this process, by model name.
+"""What outlives a load in this process: which version answers, by model name, and the decoders.
 
 MLServer moves the route of `/invocations` to a new runtime *before* that runtime has loaded, and imports the
 runtime's module anew with each load. So the version that answers is kept here, outside both: it changes only once
@@ -9,10 +9,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from eo_serving.decoders import Decoders
+
 if TYPE_CHECKING:
     from eo_serving.service import Service
 
 _current: dict[str, Service] = {}
+
+decoders = Decoders()
+"""They start when they are needed first; `decoders.start` lets some wait already."""
 
 
 def put(name: str, service: Service) -> None:

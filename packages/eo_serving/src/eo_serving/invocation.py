@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from urllib.parse import parse_qsl
 
 import numpy as np
@@ -15,14 +15,12 @@ from numpy.typing import NDArray
 
 from eo_data.errors import UsageError
 from eo_data.tiling import array_reader
-from eo_serving.blocks import check_blocks
 from eo_serving.media import JSON, TIFF, MediaType, Offer, negotiate
 from eo_serving.problem import UnsupportedType
+from eo_serving.raster_bodies import OpenBody, OpenRaster, RasterBody, open_body
+from eo_serving.raster_limits import check_size
 from eo_serving.service import Deadline, Service
 from eo_serving.tensors import check_shape, parse_json, parse_npy, to_reflectance
-
-if TYPE_CHECKING:
-    from eo_data.rasters import ImageRaster
 
 NPY: Final = "application/x-npy"
 PNG: Final = "image/png"
@@ -111,18 +109,23 @@ class Query:
         return number
 
 
-def answer(invocation: Invocation, service: Service, deadline: Deadline | None = None) -> Answer:
+def answer(
+    invocation: Invocation, service: Service, deadline: Deadline | None = None, opener: OpenBody = open_body
+) -> Answer:
     """Answer one call.
+
+    Args:
+        invocation: What was sent.
+        service: What answers.
+        deadline: By when.
+        opener: Opens rasters: in this process, or in one of their own.
 
     Raises:
         TerraloopError: If it is refused; `eo_serving.problem` has the status of each.
     """
     kind = MediaType.parse(invocation.content_type)
-    if kind.name == TIFF and kind.parameters.get("application", "geotiff") == "geotiff":
-        handler = _answer_raster
-    elif kind.name in TENSOR_OFFERS:
-        handler = _answer_tensor
-    else:
+    is_raster = kind.name == TIFF and kind.parameters.get("application", "geotiff") == "geotiff"
+    if not is_raster and kind.name not in TENSOR_OFFERS:
         raise UnsupportedType(
             f"a body of type '{kind.name or 'none'}' is not taken",
             where="Content-Type",
@@ -130,7 +133,10 @@ def answer(invocation: Invocation, service: Service, deadline: Deadline | None =
         )
     if not invocation.body:
         raise UsageError("the body is empty", where="body", fix="Send a GeoTIFF, or JSON with 'inputs'")
-    return handler(invocation, Query.parse(invocation.query), service, deadline)
+    query = Query.parse(invocation.query)
+    if is_raster:
+        return _answer_raster(invocation, query, service, deadline, opener)
+    return _answer_tensor(invocation, query, service, deadline)
 
 
 def _answer_tensor(invocation: Invocation, query: Query, service: Service, deadline: Deadline | None) -> Answer:
@@ -138,7 +144,7 @@ def _answer_tensor(invocation: Invocation, query: Query, service: Service, deadl
     offer = negotiate(invocation.accept, TENSOR_OFFERS[kind])
     values = parse_json(invocation.body) if kind == JSON else parse_npy(invocation.body)
     count, shape = check_shape(values)
-    service.check_size(shape, count)
+    check_size(service.serve.limits, shape, count)
     batch = to_reflectance(values, service.data, request=query.radiometry, bands=query.bands)
     masks = np.empty((count, *shape), dtype=np.uint8)
     for number in range(count):
@@ -149,13 +155,12 @@ def _answer_tensor(invocation: Invocation, query: Query, service: Service, deadl
     return Answer(offer.name, body, service.identity(batch.radiometry))
 
 
-def _answer_raster(invocation: Invocation, query: Query, service: Service, deadline: Deadline | None) -> Answer:
-    from eo_data.rasters import open_image
-
+def _answer_raster(
+    invocation: Invocation, query: Query, service: Service, deadline: Deadline | None, opener: OpenBody
+) -> Answer:
     offer = negotiate(invocation.accept, RASTER_OFFERS)
-    with open_image(invocation.body, service.data, where="body", request=query.radiometry, bands=query.bands) as image:
-        service.check_size(image.shape)
-        check_blocks(invocation.body, len(image.indexes), service.data, service.serve.limits)
+    sent = RasterBody(invocation.body, service.data, service.serve.limits, query.radiometry, query.bands)
+    with opener(sent, None if deadline is None else deadline.left()) as image:
         tags = service.identity(image.radiometry)
         if offer.name == TIFF:
             body = _tiff(image, service, tags, deadline, probability=offer is PROBABILITY_TIFF)
@@ -167,7 +172,7 @@ def _answer_raster(invocation: Invocation, query: Query, service: Service, deadl
 
 
 def _tiff(
-    image: ImageRaster, service: Service, tags: Mapping[str, str], deadline: Deadline | None, *, probability: bool
+    image: OpenRaster, service: Service, tags: Mapping[str, str], deadline: Deadline | None, *, probability: bool
 ) -> bytes:
     from eo_serving.masks import RasterGrid, mask_file, memory_paths, probability_file
 
@@ -180,7 +185,7 @@ def _tiff(
         return bytes(finished.getbuffer())
 
 
-def _png(image: ImageRaster, service: Service, deadline: Deadline | None) -> bytes:
+def _png(image: OpenRaster, service: Service, deadline: Deadline | None) -> bytes:
     from eo_serving.quicklooks import Thumbnail
 
     thumbnail = Thumbnail(image.shape, service.data)
@@ -189,7 +194,7 @@ def _png(image: ImageRaster, service: Service, deadline: Deadline | None) -> byt
     return thumbnail.png(service.colors)
 
 
-def _whole_mask(image: ImageRaster, service: Service, deadline: Deadline | None) -> NDArray[np.uint8]:
+def _whole_mask(image: OpenRaster, service: Service, deadline: Deadline | None) -> NDArray[np.uint8]:
     mask = np.empty(image.shape, dtype=np.uint8)
     for rows in service.rows(image.read, image.shape, deadline):
         mask[rows.top : rows.top + rows.mask.shape[0]] = rows.mask

@@ -22,7 +22,7 @@ from eo_data.usecase import IGNORE
 
 if TYPE_CHECKING:
     from eo_data.model.description import ModelClass
-    from eo_data.rasters import ImageRaster
+    from eo_serving.raster_bodies import OpenRaster
 
 BLOCK: Final = 512
 """Side of a block of the files, pixels; larger rasters have overviews."""
@@ -43,7 +43,7 @@ class RasterGrid:
     transform: Affine | None = None
 
     @classmethod
-    def of(cls, image: ImageRaster) -> RasterGrid:
+    def of(cls, image: OpenRaster) -> RasterGrid:
         """The grid of an image."""
         return cls(image.shape, image.crs, image.transform)
 

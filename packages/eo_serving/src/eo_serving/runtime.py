@@ -57,6 +57,7 @@ class MaskRuntime(MLModel):  # type: ignore[misc]
         except Exception as error:
             raise _refusal(error) from error
         self._service = service
+        inservice.decoders.start(service.serve.limits.concurrency)
         inservice.put(self.name, service)
         return True
 
@@ -91,7 +92,7 @@ def _open(extra: dict[str, Any]) -> Service:
 
 
 def _answer(invocation: Invocation, service: Service) -> Answer:
-    return answer(invocation, service, Deadline(service.serve.limits.request_seconds))
+    return answer(invocation, service, Deadline(service.serve.limits.request_seconds), inservice.decoders.open_body)
 
 
 def _problem(error: Exception) -> Problem:

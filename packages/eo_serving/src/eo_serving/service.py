@@ -14,7 +14,7 @@ from eo_data.errors import DataRefused
 from eo_data.tiling import RowBand, predict_rows
 from eo_data.usecase import IGNORE
 from eo_serving.configuration import ServeSection
-from eo_serving.problem import OutOfTime, TooLarge
+from eo_serving.problem import OutOfTime
 
 if TYPE_CHECKING:
     from eo_data.model.files import ModelFiles
@@ -57,6 +57,10 @@ class Deadline:
     def __post_init__(self) -> None:
         """Start the clock."""
         object.__setattr__(self, "_end", time.monotonic() + self.seconds)
+
+    def left(self) -> float:
+        """Seconds until then; 0 once it has passed."""
+        return max(0.0, self._end - time.monotonic())
 
     def check(self) -> None:
         """Raise `OutOfTime` once the moment has passed."""
@@ -108,22 +112,6 @@ class Service:
             "Terraloop-Digest": self.digest,
             "Terraloop-Radiometry": str(radiometry),
         }
-
-    def check_size(self, shape: tuple[int, int], count: int = 1) -> None:
-        """Refuse what is over the limits, before anything of it is decoded.
-
-        Raises:
-            TooLarge: Naming the limit.
-        """
-        limits = self.serve.limits
-        pixels = shape[0] * shape[1] * count
-        if max(shape) > limits.max_side or pixels > limits.max_pixels:
-            raise TooLarge(
-                f"{count} x {shape[0]} x {shape[1]} pixels are more than may be sent at once "
-                f"({limits.max_pixels} pixels, {limits.max_side} on a side)",
-                where="body",
-                fix="Cut it into smaller rasters, or use `eo-serving predict` for whole scenes",
-            )
 
     def rows(self, read: ReadWindow, shape: tuple[int, int], deadline: Deadline | None = None) -> Iterator[MaskRows]:
         """The mask of a raster, from top to bottom, as its rows become final.

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from eo_data.errors import DataRefused, UsageError
 from eo_data.tiling import array_reader
 from eo_serving.declaration import MASK, PROBABILITY
+from eo_serving.raster_limits import check_size
 from eo_serving.service import Deadline, Service
 from eo_serving.tensors import TensorBatch, check_shape, numeric_array, to_reflectance
 
@@ -37,7 +38,7 @@ def infer(payload: InferenceRequest, service: Service, deadline: Deadline) -> In
         raise UsageError("an unknown output is asked for", where="outputs", fix=f"Known: {MASK}, {PROBABILITY}")
     values = _tensor(payload.inputs[0])
     count, shape = check_shape(values)
-    service.check_size(shape, count)
+    check_size(service.serve.limits, shape, count)
     batch = to_reflectance(values, service.data)
     results = _results(batch, service, deadline, with_probability=PROBABILITY in wanted)
     return InferenceResponse(

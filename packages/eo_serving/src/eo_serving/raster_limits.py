@@ -1,4 +1,4 @@
-"""What decoding a GeoTIFF takes, seen from its header: a block is unpacked whole, however little of it is wanted."""
+"""What a raster takes, seen from its header, before anything of it is decoded."""
 
 from __future__ import annotations
 
@@ -16,10 +16,32 @@ _WIDEST: Final = 8
 """Bytes of the widest value that a sensor's raster holds (float64)."""
 
 
+def check_size(limits: Limits, shape: tuple[int, int], count: int = 1) -> None:
+    """Refuse what is over the limits.
+
+    Args:
+        limits: What one request may cost.
+        shape: Height and width.
+        count: How many images of this size there are.
+
+    Raises:
+        TooLarge: Naming the limit.
+    """
+    pixels = shape[0] * shape[1] * count
+    if max(shape) > limits.max_side or pixels > limits.max_pixels:
+        raise TooLarge(
+            f"{count} x {shape[0]} x {shape[1]} pixels are more than may be sent at once "
+            f"({limits.max_pixels} pixels, {limits.max_side} on a side)",
+            where="body",
+            fix="Cut it into smaller rasters, or use `eo-serving predict` for whole scenes",
+        )
+
+
 def check_blocks(body: bytes, wanted: int, data: DataSection, limits: Limits) -> None:
     """Refuse a raster whose blocks unpack to too much, before any of them is.
 
-    Half a megabyte of deflate can be one strip of hundreds: all of it is unpacked for each row of tiles.
+    A block is unpacked whole, however little of it is wanted: half a megabyte of deflate can be one strip of
+    hundreds, and all of it is unpacked for each row of tiles.
 
     Args:
         body: A GeoTIFF.
