@@ -55,7 +55,7 @@ def serving(project: Project, ports: Ports, usecase: str) -> Service:
     """The one HTTP door and the MLServer behind it."""
     command = [str(environments.executable("serve", "eo-serving")), "serve", "--usecase", usecase]
     command += ["--store", project.store, "--host", HOST, "--port", str(ports.endpoint)]
-    command += ["--state", str(project.folder / "serving")]
+    command += ["--state", str(project.folder / "serving"), "--open"]
     return Service("serving", "serve", tuple(command), {}, f"{endpoint_url(ports)}/healthz")
 
 

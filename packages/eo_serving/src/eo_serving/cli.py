@@ -25,6 +25,7 @@ def _parser() -> StepParser:
     step.add_argument("--port", type=int, default=5002, help="port of the front")
     step.add_argument("--backend-port", type=int, default=0, help="loopback port of MLServer; 0 takes a free one")
     step.add_argument("--state", required=True, metavar="DIR", type=Path, help="folder that this server may write")
+    step.add_argument("--open", action="store_true", help="ask for no token; only on a loopback address")
     step = add_step(steps, "deploy", "put a version into service and verify that it answers", _deploy)
     step.add_argument("--endpoint", default="http://127.0.0.1:5002", metavar="URL", help="the front's address")
     step.add_argument("--model", metavar="URI", help="models:/NAME/VERSION; default is the ledger's champion")
@@ -47,6 +48,7 @@ def _serve(arguments: argparse.Namespace) -> dict[str, Any]:
         port=arguments.port,
         backend_port=arguments.backend_port,
         state=arguments.state,
+        anyone=arguments.open,
     )
 
 

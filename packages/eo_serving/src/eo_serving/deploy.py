@@ -13,6 +13,7 @@ from eo_data.model.files import fetch_model
 from eo_serving.golden import golden_geotiff, is_golden_mask
 from eo_serving.media import TIFF
 from eo_serving.problem import Problem
+from eo_serving.tokens import DEPLOY_TOKEN, ENDPOINT_TOKEN
 
 if TYPE_CHECKING:
     from eo_data.model.files import ModelFiles
@@ -37,12 +38,10 @@ class Endpoint:
 
     def __init__(self, address: str) -> None:
         self.address = address.rstrip("/").removesuffix("/invocations")
-        self._deploy_token = os.environ.get("TERRALOOP_DEPLOY_TOKEN", "")
-        self._token = os.environ.get("TERRALOOP_ENDPOINT_TOKEN", "")
+        self._deploy_token = os.environ.get(DEPLOY_TOKEN, "")
+        self._token = os.environ.get(ENDPOINT_TOKEN, "")
         if not self._deploy_token:
-            raise UsageError(
-                "no token", where="TERRALOOP_DEPLOY_TOKEN", fix="Set it to what the server was started with"
-            )
+            raise UsageError("no token", where=DEPLOY_TOKEN, fix="Set it to what the server was started with")
         try:
             self._client = httpx.Client(base_url=self.address, trust_env=False, timeout=_SECONDS)
         except (httpx.InvalidURL, ValueError) as error:

@@ -5,10 +5,8 @@ Its routes are the list of what can be reached; everything else of MLServer (loa
 
 from __future__ import annotations
 
-import hmac
 import json
 import logging
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import httpx
@@ -30,9 +28,9 @@ from eo_serving.problem import (
     NoSuchRoute,
     OutOfTime,
     Problem,
-    Unauthorized,
     UnsupportedType,
 )
+from eo_serving.tokens import check_token
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,25 +38,13 @@ if TYPE_CHECKING:
     from eo_serving.backend import Backend
     from eo_serving.configuration import Limits
     from eo_serving.keeper import Keeper
+    from eo_serving.tokens import Tokens
 
 log = logging.getLogger(__name__)
 
 _MARGIN: Final = 15.0
 """Seconds that MLServer gets beyond the request's limit to say itself that time is up."""
 _RELOAD_BYTES: Final = 4096
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """Bearer tokens that the front asks for.
-
-    Attributes:
-        deploy: For `/-/reload`; without one the route is not there.
-        endpoint: For requests to the model; without one everyone may ask.
-    """
-
-    deploy: str | None = None
-    endpoint: str | None = None
 
 
 class Front:
@@ -158,13 +144,13 @@ class Front:
         """Put a version into service; the one before answers until the new one has passed its test."""
         if self._tokens.deploy is None:
             raise NoSuchRoute("there is nothing here", fix="The server was started without TERRALOOP_DEPLOY_TOKEN")
-        _check_token(request, self._tokens.deploy)
+        check_token(request.headers.get("authorization", ""), self._tokens.deploy)
         body = await read_body(request, _RELOAD_BYTES, self._limits.body_seconds)
         return JSONResponse(await self._keeper.reload(_wanted_version(body)))
 
     async def _infer(self, request: Request, path: str, most: int) -> Response:
         if self._tokens.endpoint is not None:
-            _check_token(request, self._tokens.endpoint)
+            check_token(request.headers.get("authorization", ""), self._tokens.endpoint)
         headers = {key: request.headers[key] for key in ("content-type", "accept") if key in request.headers}
         for key, value in headers.items():
             if not value.isascii():
@@ -212,12 +198,6 @@ def _passed_on(answer: httpx.Response) -> Response:
         return _respond(mlserver_problem(answer.status_code, answer.content))
     kept = {key: value for key, value in answer.headers.items() if key.startswith("terraloop-")}
     return Response(answer.content, answer.status_code, headers=kept, media_type=kind or None)
-
-
-def _check_token(request: Request, token: str) -> None:
-    given = request.headers.get("authorization", "")
-    if not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
-        raise Unauthorized("the token is missing or wrong", where="Authorization", fix="Send Authorization: Bearer ...")
 
 
 def _wanted_version(body: bytes) -> str | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import signal
 import socket
 import time
@@ -20,14 +19,13 @@ from eo_data.store import Store
 from eo_data.usecase import UseCase
 from eo_serving.backend import Backend
 from eo_serving.configuration import ServeSection
-from eo_serving.front import Front, Tokens
+from eo_serving.front import Front
 from eo_serving.keeper import Keeper
+from eo_serving.tokens import Tokens
 from eo_serving.versions import Versions
 
 log = logging.getLogger(__name__)
 
-DEPLOY_TOKEN: Final = "TERRALOOP_DEPLOY_TOKEN"  # noqa: S105 - the variable's name
-ENDPOINT_TOKEN: Final = "TERRALOOP_ENDPOINT_TOKEN"  # noqa: S105 - the variable's name
 _RESTARTS: Final = 3
 """How often in a row MLServer is started again when it ended within `_SHORT` seconds."""
 _SHORT: Final = 60.0
@@ -43,7 +41,9 @@ class _Server(uvicorn.Server):
         yield
 
 
-def serve(usecase: UseCase, store: Store, *, host: str, port: int, backend_port: int, state: Path) -> dict[str, Any]:
+def serve(
+    usecase: UseCase, store: Store, *, host: str, port: int, backend_port: int, state: Path, anyone: bool = False
+) -> dict[str, Any]:
     """Serve a use case until SIGTERM or SIGINT.
 
     Args:
@@ -52,30 +52,37 @@ def serve(usecase: UseCase, store: Store, *, host: str, port: int, backend_port:
         host: Address of the front.
         port: Port of the front; 0 takes a free one.
         backend_port: Port of MLServer on loopback; 0 takes a free one.
-        state: Folder that this server may write: settings, kept versions, what is served.
+        state: Folder that this server may write: settings, kept versions, what is served, the token.
+        anyone: Ask for no token; on loopback only.
 
     Returns:
         `endpoint` and `ended`, the signal that ended it.
 
     Raises:
-        UsageError: If the port is taken.
+        UsageError: If the port is taken, a token is none, or everyone on a network would be let in.
         TerraloopError: If MLServer cannot be kept running.
     """
     section = usecase.section("serve", ServeSection)
     state = state.resolve()
     state.mkdir(parents=True, exist_ok=True)
+    tokens = Tokens.obtain(state, host, anyone=anyone)
     if backend_port:
         _listen("127.0.0.1", backend_port, "--backend-port").close()
     listener = _listen(host, port, "--port")
     with listener:
-        return asyncio.run(_serve(usecase, section, store, listener, Backend(state, backend_port), state))
+        return asyncio.run(_serve(usecase, section, store, listener, Backend(state, backend_port), state, tokens))
 
 
 async def _serve(
-    usecase: UseCase, section: ServeSection, store: Store, listener: socket.socket, backend: Backend, state: Path
+    usecase: UseCase,
+    section: ServeSection,
+    store: Store,
+    listener: socket.socket,
+    backend: Backend,
+    state: Path,
+    tokens: Tokens,
 ) -> dict[str, Any]:
     keeper = Keeper(usecase, backend, Versions(state / "versions", store, usecase.name), state)
-    tokens = Tokens(os.environ.get(DEPLOY_TOKEN) or None, os.environ.get(ENDPOINT_TOKEN) or None)
     front = Front(usecase.name, keeper, backend, section.limits, tokens)
     server = _Server(
         uvicorn.Config(

@@ -23,7 +23,7 @@ import yaml
 from numpy.typing import NDArray
 
 ROOT = Path(__file__).parents[4]
-TOKEN = "deploy-token"
+TOKEN = "deploy-token-of-the-tests"
 LIMITS = {
     "max_body_bytes": 4 * 2**20,
     "max_json_bytes": 2**20,
@@ -103,7 +103,12 @@ def start_server(tmp_path_factory: pytest.TempPathFactory, registry: Any) -> Ite
     usecase.write_text(yaml.safe_dump({**sections, "serve": {"limits": LIMITS}}))
 
     def start(
-        state: Path, store: str | None = None, port: int | None = None, tracking: str | None = None, **variables: str
+        state: Path,
+        store: str | None = None,
+        port: int | None = None,
+        tracking: str | None = None,
+        options: tuple[str, ...] = ("--open",),
+        **variables: str,
     ) -> Server:
         address = port or free_port()
         log = state.parent / f"{state.name}-{len(started)}.log"
@@ -114,7 +119,7 @@ def start_server(tmp_path_factory: pytest.TempPathFactory, registry: Any) -> Ite
             **variables,
         }
         command = [str(Path(sys.executable).parent / "eo-serving"), "serve", "--usecase", str(usecase)]
-        command += ["--store", store or registry.store.uri, "--port", str(address), "--state", str(state)]
+        command += ["--store", store or registry.store.uri, "--port", str(address), "--state", str(state), *options]
         with log.open("wb") as stream:
             process = subprocess.Popen(
                 command, env=environment, stdout=subprocess.PIPE, stderr=stream, stdin=subprocess.DEVNULL

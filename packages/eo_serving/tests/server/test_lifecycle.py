@@ -38,7 +38,7 @@ def swapped(start_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Iter
 def deployer(registry: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The environment of `eo-serving deploy`."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", registry.tracking)
-    monkeypatch.setenv("TERRALOOP_DEPLOY_TOKEN", "deploy-token")
+    monkeypatch.setenv("TERRALOOP_DEPLOY_TOKEN", "deploy-token-of-the-tests")
 
 
 def lives(pid: int) -> bool:
@@ -107,7 +107,7 @@ class TestReload:
         ],
     )
     def test_refuses_what_is_no_version(self, server: Any, is_problem: Any, body: bytes, status: int) -> None:
-        with server.client(headers={"Authorization": "Bearer deploy-token"}) as client:
+        with server.client(headers={"Authorization": "Bearer deploy-token-of-the-tests"}) as client:
             is_problem(client.post("/-/reload", content=body), status)
         assert server.await_status("/readyz", 200).json()["model"] == "water/2"
 
@@ -260,21 +260,46 @@ def test_a_port_in_use_is_one_clear_line(server: Any, start_server: Any, tmp_pat
     assert not (tmp_path / "state" / "settings.json").exists()
 
 
+SECRET = "token-of-the-endpoint"
+
+
 def test_an_endpoint_token_is_asked_for(start_server: Any, is_problem: Any, tmp_path: Path, tiff_chip: bytes) -> None:
-    server = start_server(tmp_path / "state", TERRALOOP_ENDPOINT_TOKEN="secret", TERRALOOP_DEPLOY_TOKEN="")
+    server = start_server(tmp_path / "state", TERRALOOP_ENDPOINT_TOKEN=SECRET, TERRALOOP_DEPLOY_TOKEN="")
     server.await_status("/readyz", 200)
     with server.client() as client:
-        for token in (None, "Bearer wrong", "secret", "Bearer s\u00e9cret".encode("latin-1")):
+        for token in (None, "Bearer wrong", SECRET, f"Bearer {SECRET}\u00e9".encode("latin-1")):
             headers = {**TIFF, **({"Authorization": token} if token else {})}
             is_problem(client.post("/invocations", content=tiff_chip, headers=headers), 401)
         is_problem(client.post("/v2/models/water/infer", json={}), 401)
-        given = client.post("/invocations", content=tiff_chip, headers={**TIFF, "Authorization": "Bearer secret"})
+        given = client.post("/invocations", content=tiff_chip, headers={**TIFF, "Authorization": f"Bearer {SECRET}"})
         assert given.status_code == 200
         is_problem(server.reload(token="any"), 404)  # without a deploy token the route is not there
     environment = Path(f"/proc/{server.backend_pid()}/environ")
     if environment.exists():
         held = environment.read_bytes()
         assert b"PATH=" in held
-        assert b"secret" not in held
+        assert SECRET.encode() not in held
         assert b"MLFLOW_TRACKING_URI" not in held
     server.stop()
+
+
+def test_without_a_word_a_token_is_made_and_asked_for(
+    start_server: Any, is_problem: Any, tmp_path: Path, tiff_chip: bytes
+) -> None:
+    server = start_server(tmp_path / "state", options=())
+    server.await_status("/readyz", 200)
+    file = server.state / "endpoint-token"
+    token = file.read_text().strip()
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert len(token) >= 32
+    with server.client() as client:
+        is_problem(client.post("/invocations", content=tiff_chip, headers=TIFF), 401)
+        given = {**TIFF, "Authorization": f"Bearer {token}"}
+        assert client.post("/invocations", content=tiff_chip, headers=given).status_code == 200
+    server.stop()
+    assert token not in server.log.read_text()
+    again = start_server(tmp_path / "state", options=())
+    again.await_status("/readyz", 200)
+    with again.client() as client:
+        assert client.post("/invocations", content=tiff_chip, headers=given).status_code == 200
+    again.stop()
