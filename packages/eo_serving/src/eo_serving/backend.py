@@ -49,6 +49,7 @@ class Backend:
 
     Attributes:
         url: Where it listens.
+        live: Whether it can be asked.
         loaded: Whether it holds a version that answers.
     """
 
@@ -57,6 +58,7 @@ class Backend:
         self._port = port
         self._process: asyncio.subprocess.Process | None = None
         self.url = ""
+        self.live = False
         self.loaded = False
 
     @property
@@ -86,6 +88,7 @@ class Backend:
         try:
             async with asyncio.timeout(START_SECONDS):
                 await self._until_live(self._process)
+            self.live = True
         except TimeoutError as error:
             await self.stop()
             raise TemporaryFailure(
@@ -148,7 +151,7 @@ class Backend:
         """Wait for the process to end and return its exit code."""
         assert self._process is not None, "start() comes first"  # noqa: S101
         code = await self._process.wait()
-        self.loaded = False
+        self.live = self.loaded = False
         return code
 
     async def stop(self) -> None:

@@ -36,9 +36,11 @@ class ServeSection(Section):
     Attributes:
         threads: Threads of ONNX Runtime per request; masks are the same for any number.
         minibatch: Tiles that go to the model at once.
+        follow_seconds: Between two looks at the ledger for another champion.
         limits: What one request may cost.
     """
 
     threads: int = Field(default=1, ge=1, le=64)
     minibatch: int = Field(default=2, ge=1, le=64)
+    follow_seconds: float = Field(default=3.0, ge=0.1, le=86400)
     limits: Limits = Limits()

@@ -10,13 +10,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from eo_data.errors import DataRefused, TerraloopError
+from eo_data.errors import DataRefused, TemporaryFailure, TerraloopError
 from eo_data.step import write_atomically
 from eo_serving.declaration import declared
 from eo_serving.versions import KeptVersion, Versions, read_version
 
 if TYPE_CHECKING:
     from eo_data.model.files import ModelFiles
+    from eo_data.model.ledger import Promotion
     from eo_data.usecase import UseCase
     from eo_serving.backend import Backend
 
@@ -43,6 +44,7 @@ class Keeper:
         self._lock = asyncio.Lock()
         self.current: KeptVersion | None = None
         self.files: ModelFiles | None = None
+        self._pinned = False
 
     async def reload(self, uri: str | None) -> dict[str, Any]:
         """Put a version into service; the one before answers until the new one has passed its test.
@@ -60,11 +62,48 @@ class Keeper:
             version = await asyncio.to_thread(self._versions.obtain, uri)
             previous = self.current
             await self._load(version)
-            record = {"pinned": uri is not None and "@" not in uri, "version": asdict(version)}
+            self._pinned = uri is not None and "@" not in uri
+            record = {"pinned": self._pinned, "version": asdict(version)}
             await asyncio.to_thread(write_atomically, self._file, json.dumps(record).encode())
             await asyncio.to_thread(self._versions.prune, version, *([previous] if previous else []))
         log.info("%s answers now (model digest %s)", version.label, version.digest)
         return {**described(version), "previous": previous.uri if previous else None}
+
+    async def follow(self, seconds: float) -> None:
+        """Put the ledger's champion into service whenever it changes, until this is cancelled.
+
+        A request to reload is a hint, the ledger is the truth: what a lost hint left undone is done here. A version
+        that was asked for by its number stays. A champion that is refused is not tried again; the log says so.
+
+        Args:
+            seconds: Between two looks at the ledger.
+        """
+        refused: Promotion | None = None
+        trouble = ""
+        while True:
+            await asyncio.sleep(seconds)
+            if self._pinned or not self._backend.live:
+                continue
+            champion = None
+            try:
+                champion = await asyncio.to_thread(self._versions.champion)
+                trouble = ""
+                if champion is not None and champion != refused and not self._answers(champion):
+                    log.info("%s is champion now", champion.uri)
+                    await self.reload(None)
+            except TemporaryFailure as error:
+                if trouble != (trouble := str(error)):
+                    log.warning("the champion cannot be followed for now: %s", error)
+            except Exception as error:
+                refused = champion
+                if trouble != (trouble := str(error)):
+                    log.error("the champion is not put into service; the version before goes on answering: %s", error)
+
+    def _answers(self, champion: Promotion) -> bool:
+        if self.current is None or not self._backend.loaded:
+            return False
+        wanted = (champion.version, champion.model_digest, champion.description_digest)
+        return (self.current.version, self.current.digest, self.current.description_digest) == wanted
 
     async def restore(self) -> None:
         """Put back what was served before a restart: a pinned version, else the champion, else what lies here.
@@ -72,6 +111,7 @@ class Keeper:
         Whatever fails is logged, and does not stop the server: it answers 503 until a version is deployed.
         """
         kept, pinned = await asyncio.to_thread(self._remembered)
+        self._pinned = pinned
         try:
             await self.reload(kept.uri if kept and pinned else None)
             return

@@ -98,6 +98,7 @@ async def _serve(
     )
     ended: list[str] = []
     supervision = asyncio.create_task(_supervise(backend, keeper))
+    following = asyncio.create_task(keeper.follow(section.follow_seconds))
 
     def end(name: str) -> None:
         server.force_exit = bool(ended)  # a second signal does not wait for requests
@@ -116,9 +117,10 @@ async def _serve(
         if supervision.done():
             await backend.stop()
             supervision.result()
-        supervision.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await supervision
+        for task in (following, supervision):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
         await backend.stop()
     log.info("ended by %s", ended[0] if ended else "uvicorn")
     return {"endpoint": f"{address}/invocations", "ended": ended[0] if ended else ""}

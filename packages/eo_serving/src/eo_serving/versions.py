@@ -116,6 +116,15 @@ class Versions:
             return kept
         return self._keep(fetch_model(f"models:/{name}/{number}", self._store))
 
+    def champion(self) -> Promotion | None:
+        """The ledger's newest entry; None where there is none yet.
+
+        Raises:
+            DataRefused: If the ledger was edited by hand.
+            TemporaryFailure: If the store does not answer.
+        """
+        return Ledger(self._store, self._name).champion()
+
     def prune(self, *keep: KeptVersion) -> None:
         """Remove kept versions but these."""
         wanted = {version.folder for version in keep}
