@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 from collections.abc import Mapping
@@ -11,24 +10,17 @@ from typing import Final
 from urllib.parse import parse_qsl
 
 import numpy as np
-from numpy.typing import NDArray
 
 from eo_data.errors import UsageError
 from eo_data.tiling import array_reader
-from eo_serving.media import JSON, TIFF, MediaType, Offer, negotiate
+from eo_serving.media import JSON, NPY, TIFF, MediaType, Offer, negotiate
 from eo_serving.problem import UnsupportedType
-from eo_serving.raster_bodies import OpenBody, OpenRaster, RasterBody, open_body
+from eo_serving.raster_answers import RASTER_ANSWERS, npy_file
+from eo_serving.raster_bodies import OpenBody, RasterBody, open_body
 from eo_serving.raster_limits import check_size
 from eo_serving.service import Deadline, Service
 from eo_serving.tensors import check_shape, parse_json, parse_npy, to_reflectance
 
-NPY: Final = "application/x-npy"
-PNG: Final = "image/png"
-
-_TIFF_SAYS: Final = {"application": "geotiff", "profile": "cloud-optimized"}
-MASK_TIFF: Final = Offer(TIFF, optional=_TIFF_SAYS)
-PROBABILITY_TIFF: Final = Offer(TIFF, {"band": "probability"}, optional=_TIFF_SAYS)
-RASTER_OFFERS: Final = (MASK_TIFF, PROBABILITY_TIFF, Offer(PNG), Offer(NPY))
 TENSOR_OFFERS: Final = {JSON: (Offer(JSON), Offer(NPY)), NPY: (Offer(NPY), Offer(JSON))}
 
 
@@ -151,57 +143,15 @@ def _answer_tensor(invocation: Invocation, query: Query, service: Service, deadl
         read = array_reader(batch.pixels[number], batch.valid[number])
         for rows in service.rows(read, shape, deadline):
             masks[number, rows.top : rows.top + rows.mask.shape[0]] = rows.mask
-    body = _npy(masks) if offer.name == NPY else json.dumps({"predictions": masks.tolist()}).encode()
+    body = npy_file(masks) if offer.name == NPY else json.dumps({"predictions": masks.tolist()}).encode()
     return Answer(offer.name, body, service.identity(batch.radiometry))
 
 
 def _answer_raster(
     invocation: Invocation, query: Query, service: Service, deadline: Deadline | None, opener: OpenBody
 ) -> Answer:
-    offer = negotiate(invocation.accept, RASTER_OFFERS)
+    offer = negotiate(invocation.accept, tuple(RASTER_ANSWERS))
     sent = RasterBody(invocation.body, service.data, service.serve.limits, query.radiometry, query.bands)
     with opener(sent, None if deadline is None else deadline.left()) as image:
-        tags = service.identity(image.radiometry)
-        if offer.name == TIFF:
-            body = _tiff(image, service, tags, deadline, probability=offer is PROBABILITY_TIFF)
-        elif offer.name == PNG:
-            body = _png(image, service, deadline)
-        else:
-            body = _npy(_whole_mask(image, service, deadline))
-    return Answer(offer.name, body, tags)
-
-
-def _tiff(
-    image: OpenRaster, service: Service, tags: Mapping[str, str], deadline: Deadline | None, *, probability: bool
-) -> bytes:
-    from eo_serving.masks import RasterGrid, mask_file, memory_paths, probability_file
-
-    writer = probability_file if probability else mask_file
-    classes = service.model.description.output.classes
-    with memory_paths() as (path, scratch, finished):
-        with writer(path, scratch, RasterGrid.of(image), classes, tags) as target:
-            for rows in service.rows(image.read, image.shape, deadline):
-                target.write(rows.top, rows.probability if probability else rows.mask[np.newaxis])
-        return bytes(finished.getbuffer())
-
-
-def _png(image: OpenRaster, service: Service, deadline: Deadline | None) -> bytes:
-    from eo_serving.quicklooks import Thumbnail
-
-    thumbnail = Thumbnail(image.shape, service.data)
-    for rows in service.rows(thumbnail.watch(image.read), image.shape, deadline):
-        thumbnail.add(rows)
-    return thumbnail.png(service.colors)
-
-
-def _whole_mask(image: OpenRaster, service: Service, deadline: Deadline | None) -> NDArray[np.uint8]:
-    mask = np.empty(image.shape, dtype=np.uint8)
-    for rows in service.rows(image.read, image.shape, deadline):
-        mask[rows.top : rows.top + rows.mask.shape[0]] = rows.mask
-    return mask
-
-
-def _npy(array: NDArray[np.uint8]) -> bytes:
-    stream = io.BytesIO()
-    np.lib.format.write_array(stream, array, version=(1, 0), allow_pickle=False)
-    return stream.getvalue()
+        body = RASTER_ANSWERS[offer](image, service, deadline)
+        return Answer(offer.name, body, service.identity(image.radiometry))

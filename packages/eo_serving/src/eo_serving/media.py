@@ -11,6 +11,9 @@ from eo_serving.problem import NotOffered
 
 TIFF: Final = "image/tiff"
 JSON: Final = "application/json"
+GEOJSON: Final = "application/geo+json"
+NPY: Final = "application/x-npy"
+PNG: Final = "image/png"
 GEOTIFF_TYPE: Final = "image/tiff; application=geotiff"
 
 
@@ -53,12 +56,12 @@ class Offer:
     """
 
     name: str
-    parameters: Mapping[str, str] = field(default_factory=dict)
-    optional: Mapping[str, str] = field(default_factory=dict)
+    parameters: tuple[tuple[str, str], ...] = ()
+    optional: tuple[tuple[str, str], ...] = ()
 
     def __str__(self) -> str:
         """As it stands in an Accept header."""
-        return "; ".join([self.name, *(f"{key}={value}" for key, value in self.parameters.items())])
+        return "; ".join([self.name, *(f"{key}={value}" for key, value in self.parameters)])
 
     def specificity(self, wanted: MediaType) -> int | None:
         """How exactly an Accept entry means this answer, from 0 for `*/*`; None where it does not mean it.
@@ -69,9 +72,8 @@ class Offer:
         if wanted.name in {"*/*", f"{kind}/*"}:
             return None if self.parameters else int(wanted.name != "*/*")
         given = {key: value for key, value in wanted.parameters.items() if key != "q"}
-        needless = {key for key, value in given.items() if self.optional.get(key) == value}
-        meant = {key: value for key, value in given.items() if key not in needless}
-        return 2 if wanted.name == self.name and meant == dict(self.parameters) else None
+        meant = given.items() - set(self.optional)
+        return 2 if wanted.name == self.name and meant == set(self.parameters) else None
 
     def quality(self, accepted: Sequence[MediaType]) -> float:
         """The quality that the most exact of the Accept entries gives this answer; 0 is none."""

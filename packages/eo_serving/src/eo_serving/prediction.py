@@ -144,7 +144,7 @@ def _make(target: Store, subject: Subject, service: Service) -> dict[str, Any]:
             },
         )
         _put(target, MASK_KEY, path)
-        _put(target, QUICKLOOK_KEY, thumbnail.png(service.colors))
+        _put(target, QUICKLOOK_KEY, thumbnail.png(service.model.description.output.classes))
         target.put_json_new(ITEM_KEY, item)
     log.info("predict: mask of %s by %s is at %s", subject.id, service.label, target.resolve(MASK_KEY))
     return item

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -11,12 +11,16 @@ from eo_data.bands import band_key
 from eo_data.usecase import IGNORE
 
 if TYPE_CHECKING:
+    from eo_data.model.description import ModelClass
     from eo_data.tiling import Pixels, ReadWindow, Valid
     from eo_data.usecase import DataSection
     from eo_serving.service import MaskRows
 
 MAX_SIDE: Final = 1024
 """Greatest side of the picture of the scene, pixels; larger rasters are thinned by whole steps."""
+_TEXT: Final = 14
+_LINE: Final = 24
+"""Pixels of the legend's letters and lines."""
 
 
 class Thumbnail:
@@ -54,15 +58,47 @@ class Thumbnail:
         at = (rows.top + first) // self._step
         self._mask[at : at + kept.shape[0]] = kept
 
-    def png(self, colors: Sequence[str]) -> bytes:
-        """The picture.
+    def png(self, classes: Sequence[ModelClass]) -> bytes:
+        """The raster, beside it the same with its mask laid over, and below them a legend.
 
         Args:
-            colors: `#rrggbb` per class.
+            classes: The model's, whose shares of what is shown the legend names.
         """
-        from eo_data.quicklook import quicklook_png
+        from PIL import Image
 
-        return quicklook_png(self._rgb, self._mask, colors)
+        from eo_data.quicklook import png_file, quicklook_picture
+
+        picture = Image.fromarray(quicklook_picture(self._rgb, self._mask, [c.color for c in classes]))
+        shown = self._mask[self._mask != IGNORE]
+        shares = [float(np.mean(shown == c.value)) if shown.size else 0.0 for c in classes]
+        labels = [(c.color, f"{c.name} {share:.1%}") for c, share in zip(classes, shares, strict=True)]
+        if shown.size < self._mask.size:
+            labels.append(("#ffffff", f"no data {1 - shown.size / self._mask.size:.1%} of all"))
+        return png_file(_with_legend(picture, labels))
+
+
+def _with_legend(picture: Any, labels: Sequence[tuple[str, str]]) -> Any:
+    """A picture on white with coloured squares and words below, in as many lines as its width asks for."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    font = ImageFont.load_default(_TEXT)
+    least = _LINE + int(max(font.getlength(text) for _, text in labels)) + 2 * _TEXT
+    width = max(picture.width, least)
+    places, left, top = [], 0, 0
+    for _, text in labels:
+        needed = _LINE + int(font.getlength(text)) + _TEXT
+        if left and left + needed > width:
+            left, top = 0, top + _LINE
+        places.append((left, top))
+        left += needed
+    result = Image.new("RGB", (width, picture.height + top + _LINE + _TEXT), "white")
+    result.paste(picture, (0, 0))
+    draw = ImageDraw.Draw(result)
+    for (x, y), (color, text) in zip(places, labels, strict=True):
+        corner = (x + _TEXT // 2, picture.height + y + _TEXT // 2 + 2)
+        draw.rectangle((*corner, corner[0] + _TEXT, corner[1] + _TEXT), fill=color, outline="#667788")
+        draw.text((corner[0] + _TEXT + 6, corner[1] + _TEXT // 2), text, fill="#1c2733", font=font, anchor="lm")
+    return result
 
 
 def shown_bands(data: DataSection) -> list[int]:

@@ -99,11 +99,6 @@ class Service:
         """The model digest."""
         return self.model.digest
 
-    @property
-    def colors(self) -> tuple[str, ...]:
-        """`#rrggbb` per class."""
-        return tuple(c.color for c in self.model.description.output.classes)
-
     def identity(self, radiometry: Radiometry) -> dict[str, str]:
         """What every answer carries, in its headers and as TIFF tags: which model, and what the values meant."""
         return {
