@@ -10,9 +10,10 @@ import pytest
 from numpy.typing import NDArray
 
 from eo_data.errors import DataRefused, UsageError
+from eo_serving.call import Call
 from eo_serving.invocation import Answer, Invocation, answer
 from eo_serving.problem import HttpRefusal, NotOffered, OutOfTime, TooLarge, UnsupportedType
-from eo_serving.service import Deadline, Service
+from eo_serving.service import Service
 
 S2 = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
 INPUTS = ("B02", "B03", "B04", "B08", "B11", "B12")
@@ -81,14 +82,14 @@ class TestRefusals:
     def test_out_of_time(self, service: Service, tiff: Any) -> None:
         call = Invocation("image/tiff", None, "", tiff(scene(20, 20), names=S2))
         with pytest.raises(OutOfTime):
-            answer(call, service, Deadline(-1))
+            answer(call, service, Call(-1))
 
     def test_nothing_is_read_out_of_time(self, service: Service) -> None:
         def read(*_: int) -> Any:
             raise AssertionError("it was read")
 
         with pytest.raises(OutOfTime):
-            next(service.rows(read, (20, 20), Deadline(-1)))
+            next(service.rows(read, (20, 20), Call(-1)))
 
     @pytest.mark.parametrize(
         "content_type",

@@ -29,6 +29,11 @@ class Admission:
         self._working = asyncio.Semaphore(limits.concurrency)
         self._inside = 0
 
+    @property
+    def inside(self) -> int:
+        """How many requests hold a place."""
+        return self._inside
+
     @asynccontextmanager
     async def place(self) -> AsyncIterator[None]:
         """A place for a request, from before its body is read until it is answered.

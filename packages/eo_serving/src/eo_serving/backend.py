@@ -51,6 +51,7 @@ class Backend:
         url: Where it listens.
         live: Whether it can be asked.
         loaded: Whether it holds a version that answers.
+        starts: How often it was started.
     """
 
     def __init__(self, state: Path, port: int = 0) -> None:
@@ -60,6 +61,7 @@ class Backend:
         self.url = ""
         self.live = False
         self.loaded = False
+        self.starts = 0
 
     @property
     def repository(self) -> Path:
@@ -73,6 +75,7 @@ class Backend:
             TemporaryFailure: If it ends or does not answer in time.
         """
         self.loaded = False
+        self.starts += 1
         port = self._port or free_port()
         self.url = f"http://127.0.0.1:{port}"
         self.repository.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 import httpx
@@ -21,6 +22,7 @@ from eo_serving.admission import Admission, check_lists, read_body
 from eo_serving.backend import mlserver_problem
 from eo_serving.keeper import described
 from eo_serving.media import JSON, MediaType
+from eo_serving.metrics import EXPOSITION_TYPE, TIMING, Metrics
 from eo_serving.page import page
 from eo_serving.problem import (
     PROBLEM_TYPE,
@@ -34,6 +36,8 @@ from eo_serving.tokens import check_token
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from starlette.types import ASGIApp
 
     from eo_serving.backend import Backend
     from eo_serving.configuration import Limits
@@ -65,17 +69,19 @@ class Front:
         self._limits = limits
         self._tokens = tokens
         self._admission = Admission(limits)
+        self._metrics = Metrics()
         # Kept connections end here before MLServer ends them (5 s), so that none is used while it closes.
         self._client = httpx.AsyncClient(
             trust_env=False, limits=httpx.Limits(max_connections=None, keepalive_expiry=2.0)
         )
 
-    def application(self) -> Starlette:
+    def application(self) -> ASGIApp:
         """The ASGI application."""
         routes = [
             Route("/", self.show_page),
             Route("/healthz", self.health),
             Route("/readyz", self.ready),
+            Route("/metrics", self.metrics),
             Route("/invocations", self.invocations, methods=["POST"]),
             Route("/v2/health/live", self.health),
             Route("/v2/health/ready", self.ready),
@@ -92,7 +98,7 @@ class Front:
         }
         application = Starlette(routes=routes, exception_handlers=handlers)
         application.router.redirect_slashes = False
-        return application
+        return self._metrics.watch(application, {route.endpoint: route.path for route in routes})
 
     async def close(self) -> None:
         """Close the connections to MLServer."""
@@ -116,6 +122,14 @@ class Front:
             page(self._name, files, f"{request.url.scheme}://{request.url.netloc}"),
             headers={"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff"},
         )
+
+    async def metrics(self, request: Request) -> Response:
+        """Prometheus' exposition; behind the endpoint's token where there is one."""
+        self._check_endpoint_token(request)
+        current = self._keeper.current
+        model = None if current is None or not self._backend.loaded else (current.label, current.digest)
+        text = self._metrics.exposition(self._admission.inside, model, self._backend.starts)
+        return Response(text, media_type=EXPOSITION_TYPE)
 
     async def invocations(self, request: Request) -> Response:
         """Rasters and MLflow's JSON in, masks out."""
@@ -149,14 +163,15 @@ class Front:
         return JSONResponse(await self._keeper.reload(_wanted_version(body)))
 
     async def _infer(self, request: Request, path: str, most: int) -> Response:
-        if self._tokens.endpoint is not None:
-            check_token(request.headers.get("authorization", ""), self._tokens.endpoint)
+        self._check_endpoint_token(request)
         headers = {key: request.headers[key] for key in ("content-type", "accept") if key in request.headers}
         for key, value in headers.items():
             if not value.isascii():
                 raise UsageError("a header holds ASCII characters only", where=key, fix="Such as image/tiff")
         async with self._admission.place():
+            began = time.perf_counter()
             body = await read_body(request, most, self._limits.body_seconds)
+            self._metrics.took_body(len(body), time.perf_counter() - began)
             if MediaType.parse(request.headers.get("content-type", "")).name == JSON:
                 check_lists(body, self._limits.max_json_lists)
             async with self._admission.turn():
@@ -179,7 +194,12 @@ class Front:
         except httpx.TransportError as error:
             log.warning("MLServer does not answer: %s", error)
             raise NoModel("the model server does not answer", fix="Try again in a minute") from error
+        self._metrics.answered(answer.headers.get(TIMING, ""))
         return _passed_on(answer)
+
+    def _check_endpoint_token(self, request: Request) -> None:
+        if self._tokens.endpoint is not None:
+            check_token(request.headers.get("authorization", ""), self._tokens.endpoint)
 
     async def _require_model(self) -> None:
         answer = await self._forward("GET", f"/v2/models/{self._name}/ready")
@@ -196,7 +216,9 @@ def _passed_on(answer: httpx.Response) -> Response:
     kind = answer.headers.get("content-type", "")
     if not answer.is_success and not kind.startswith(PROBLEM_TYPE):
         return _respond(mlserver_problem(answer.status_code, answer.content))
-    kept = {key: value for key, value in answer.headers.items() if key.startswith("terraloop-")}
+    kept = {
+        key: value for key, value in answer.headers.items() if key.startswith("terraloop-") or key == TIMING.lower()
+    }
     return Response(answer.content, answer.status_code, headers=kept, media_type=kind or None)
 
 

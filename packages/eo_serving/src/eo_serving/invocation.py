@@ -13,12 +13,13 @@ import numpy as np
 
 from eo_data.errors import UsageError
 from eo_data.tiling import array_reader
+from eo_serving.call import Call
 from eo_serving.media import JSON, NPY, TIFF, MediaType, Offer, negotiate
 from eo_serving.problem import UnsupportedType
 from eo_serving.raster_answers import RASTER_ANSWERS, npy_file
 from eo_serving.raster_bodies import OpenBody, RasterBody, open_body
 from eo_serving.raster_limits import check_size
-from eo_serving.service import Deadline, Service
+from eo_serving.service import Service
 from eo_serving.tensors import check_shape, parse_json, parse_npy, to_reflectance
 
 TENSOR_OFFERS: Final = {JSON: (Offer(JSON), Offer(NPY)), NPY: (Offer(NPY), Offer(JSON))}
@@ -101,20 +102,19 @@ class Query:
         return number
 
 
-def answer(
-    invocation: Invocation, service: Service, deadline: Deadline | None = None, opener: OpenBody = open_body
-) -> Answer:
+def answer(invocation: Invocation, service: Service, call: Call | None = None, opener: OpenBody = open_body) -> Answer:
     """Answer one call.
 
     Args:
         invocation: What was sent.
         service: What answers.
-        deadline: By when.
+        call: By when, and what its time goes to.
         opener: Opens rasters: in this process, or in one of their own.
 
     Raises:
         TerraloopError: If it is refused; `eo_serving.problem` has the status of each.
     """
+    call = call or Call()
     kind = MediaType.parse(invocation.content_type)
     is_raster = kind.name == TIFF and kind.parameters.get("application", "geotiff") == "geotiff"
     if not is_raster and kind.name not in TENSOR_OFFERS:
@@ -127,31 +127,32 @@ def answer(
         raise UsageError("the body is empty", where="body", fix="Send a GeoTIFF, or JSON with 'inputs'")
     query = Query.parse(invocation.query)
     if is_raster:
-        return _answer_raster(invocation, query, service, deadline, opener)
-    return _answer_tensor(invocation, query, service, deadline)
+        return _answer_raster(invocation, query, service, call, opener)
+    return _answer_tensor(invocation, query, service, call)
 
 
-def _answer_tensor(invocation: Invocation, query: Query, service: Service, deadline: Deadline | None) -> Answer:
+def _answer_tensor(invocation: Invocation, query: Query, service: Service, call: Call) -> Answer:
     kind = MediaType.parse(invocation.content_type).name
     offer = negotiate(invocation.accept, TENSOR_OFFERS[kind])
-    values = parse_json(invocation.body) if kind == JSON else parse_npy(invocation.body)
-    count, shape = check_shape(values)
-    check_size(service.serve.limits, shape, count)
-    batch = to_reflectance(values, service.data, request=query.radiometry, bands=query.bands)
+    with call.stage("decode"):
+        values = parse_json(invocation.body) if kind == JSON else parse_npy(invocation.body)
+        count, shape = check_shape(values)
+        check_size(service.serve.limits, shape, count)
+        batch = to_reflectance(values, service.data, request=query.radiometry, bands=query.bands)
     masks = np.empty((count, *shape), dtype=np.uint8)
     for number in range(count):
         read = array_reader(batch.pixels[number], batch.valid[number])
-        for rows in service.rows(read, shape, deadline):
+        for rows in service.rows(read, shape, call):
             masks[number, rows.top : rows.top + rows.mask.shape[0]] = rows.mask
-    body = npy_file(masks) if offer.name == NPY else json.dumps({"predictions": masks.tolist()}).encode()
+    with call.stage("encode"):
+        body = npy_file(masks) if offer.name == NPY else json.dumps({"predictions": masks.tolist()}).encode()
     return Answer(offer.name, body, service.identity(batch.radiometry))
 
 
-def _answer_raster(
-    invocation: Invocation, query: Query, service: Service, deadline: Deadline | None, opener: OpenBody
-) -> Answer:
+def _answer_raster(invocation: Invocation, query: Query, service: Service, call: Call, opener: OpenBody) -> Answer:
     offer = negotiate(invocation.accept, tuple(RASTER_ANSWERS))
     sent = RasterBody(invocation.body, service.data, service.serve.limits, query.radiometry, query.bands)
-    with opener(sent, None if deadline is None else deadline.left()) as image:
-        body = RASTER_ANSWERS[offer](image, service, deadline)
+    with call.stage("decode"), opener(sent, call.left) as image:
+        with call.stage("encode"):
+            body = RASTER_ANSWERS[offer](image, service, call)
         return Answer(offer.name, body, service.identity(image.radiometry))

@@ -19,6 +19,7 @@ from eo_data.rasters import ImageRaster, open_image
 from eo_data.scene import Scene
 from eo_data.store import Store, local_path
 from eo_data.usecase import DataSection, UseCase
+from eo_serving.call import Call
 from eo_serving.mask_item import ITEM_KEY, MASK_KEY, QUICKLOOK_KEY, mask_item
 from eo_serving.masks import RasterGrid, mask_file
 from eo_serving.quicklooks import Thumbnail
@@ -159,7 +160,7 @@ def _write_mask(path: Path, image: ImageRaster, service: Service) -> tuple[str, 
         mask_file(str(path), str(scratch), RasterGrid.of(image), classes, service.identity(image.radiometry)) as target,
         _progress(image) as bar,
     ):
-        for rows in service.rows(thumbnail.watch(image.read), image.shape):
+        for rows in service.rows(thumbnail.watch(image.read), image.shape, Call()):
             target.write(rows.top, rows.mask[None])
             digest.update(rows.mask.tobytes())
             thumbnail.add(rows)

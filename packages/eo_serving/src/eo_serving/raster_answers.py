@@ -12,20 +12,21 @@ from numpy.typing import NDArray
 
 from eo_data.errors import DataRefused
 from eo_data.usecase import IGNORE
+from eo_serving.call import Call
 from eo_serving.media import GEOJSON, JSON, NPY, PNG, TIFF, Offer
 from eo_serving.raster_bodies import OpenRaster
-from eo_serving.service import Deadline, Service
+from eo_serving.service import Service
 
 
-def _mask_tiff(image: OpenRaster, service: Service, deadline: Deadline | None) -> bytes:
-    return _tiff(image, service, deadline, probability=False)
+def _mask_tiff(image: OpenRaster, service: Service, call: Call) -> bytes:
+    return _tiff(image, service, call, probability=False)
 
 
-def _probability_tiff(image: OpenRaster, service: Service, deadline: Deadline | None) -> bytes:
-    return _tiff(image, service, deadline, probability=True)
+def _probability_tiff(image: OpenRaster, service: Service, call: Call) -> bytes:
+    return _tiff(image, service, call, probability=True)
 
 
-def _tiff(image: OpenRaster, service: Service, deadline: Deadline | None, *, probability: bool) -> bytes:
+def _tiff(image: OpenRaster, service: Service, call: Call, *, probability: bool) -> bytes:
     from eo_serving.masks import RasterGrid, mask_file, memory_paths, probability_file
 
     writer = probability_file if probability else mask_file
@@ -33,38 +34,38 @@ def _tiff(image: OpenRaster, service: Service, deadline: Deadline | None, *, pro
     tags = service.identity(image.radiometry)
     with memory_paths() as (path, scratch, finished):
         with writer(path, scratch, RasterGrid.of(image), classes, tags) as target:
-            for rows in service.rows(image.read, image.shape, deadline):
+            for rows in service.rows(image.read, image.shape, call):
                 target.write(rows.top, rows.probability if probability else rows.mask[np.newaxis])
         return bytes(finished.getbuffer())
 
 
-def _png(image: OpenRaster, service: Service, deadline: Deadline | None) -> bytes:
+def _png(image: OpenRaster, service: Service, call: Call) -> bytes:
     from eo_serving.quicklooks import Thumbnail
 
     thumbnail = Thumbnail(image.shape, service.data)
-    for rows in service.rows(thumbnail.watch(image.read), image.shape, deadline):
+    for rows in service.rows(thumbnail.watch(image.read), image.shape, call):
         thumbnail.add(rows)
     return thumbnail.png(service.model.description.output.classes)
 
 
-def _npy(image: OpenRaster, service: Service, deadline: Deadline | None) -> bytes:
+def _npy(image: OpenRaster, service: Service, call: Call) -> bytes:
     mask = np.empty(image.shape, dtype=np.uint8)
-    for rows in service.rows(image.read, image.shape, deadline):
+    for rows in service.rows(image.read, image.shape, call):
         mask[rows.top : rows.top + rows.mask.shape[0]] = rows.mask
     return npy_file(mask)
 
 
-def _statistics(image: OpenRaster, service: Service, deadline: Deadline | None) -> bytes:
+def _statistics(image: OpenRaster, service: Service, call: Call) -> bytes:
     from eo_serving.ground import Ground
     from eo_serving.mask_statistics import MaskStatistics
 
     statistics = MaskStatistics(image, Ground.of(image), service)
-    for rows in service.rows(image.read, image.shape, deadline):
+    for rows in service.rows(image.read, image.shape, call):
         statistics.add(rows)
     return json.dumps(statistics.document()).encode()
 
 
-def _polygons(image: OpenRaster, service: Service, deadline: Deadline | None) -> bytes:
+def _polygons(image: OpenRaster, service: Service, call: Call) -> bytes:
     from eo_serving.ground import Ground
     from eo_serving.polygons import polygons
 
@@ -77,7 +78,7 @@ def _polygons(image: OpenRaster, service: Service, deadline: Deadline | None) ->
         )
     mask = np.empty(image.shape, dtype=np.uint8)
     likely = np.zeros(image.shape, dtype=np.float32)
-    for rows in service.rows(image.read, image.shape, deadline):
+    for rows in service.rows(image.read, image.shape, call):
         at = slice(rows.top, rows.top + rows.mask.shape[0])
         mask[at] = rows.mask
         own = np.where(rows.mask == IGNORE, 0, rows.mask)
@@ -96,7 +97,7 @@ def npy_file(array: NDArray[np.uint8]) -> bytes:
 
 _TIFF_SAYS: Final = (("application", "geotiff"), ("profile", "cloud-optimized"))
 
-RASTER_ANSWERS: Final[Mapping[Offer, Callable[[OpenRaster, Service, Deadline | None], bytes]]] = {
+RASTER_ANSWERS: Final[Mapping[Offer, Callable[[OpenRaster, Service, Call], bytes]]] = {
     Offer(TIFF, optional=_TIFF_SAYS): _mask_tiff,
     Offer(TIFF, (("band", "probability"),), optional=_TIFF_SAYS): _probability_tiff,
     Offer(GEOJSON): _polygons,

@@ -20,9 +20,11 @@ from mlserver.types import InferenceRequest, InferenceResponse
 from eo_data.errors import TerraloopError
 from eo_data.usecase import UseCase
 from eo_serving import inservice
-from eo_serving.invocation import Answer, Invocation, answer
+from eo_serving.call import Call
+from eo_serving.invocation import Invocation, answer
+from eo_serving.metrics import TIMING, server_timing
 from eo_serving.problem import PROBLEM_TYPE, NoModel, Problem
-from eo_serving.service import Deadline, Service, open_service
+from eo_serving.service import Service, open_service
 from eo_serving.v2 import infer
 from eo_serving.versions import read_version
 
@@ -68,11 +70,15 @@ class MaskRuntime(MLModel):  # type: ignore[misc]
             service = inservice.get(self.name)
             if service is None:
                 raise NoModel("no model is loaded yet", fix="Deploy one, or try again later")
-            result = await asyncio.to_thread(_answer, invocation, service)
+            call = Call(service.serve.limits.request_seconds)
+            opener = inservice.decoders.open_body
+            result = await asyncio.to_thread(answer, invocation, service, call, opener)
         except Exception as error:
             problem = _problem(error)
             return Response(problem.body(), status_code=problem.status, media_type=PROBLEM_TYPE)
-        return Response(result.body, media_type=result.content_type, headers=dict(result.headers))
+        return Response(
+            result.body, media_type=result.content_type, headers={**result.headers, TIMING: server_timing(call.spent)}
+        )
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
         """V2: one tensor `[N, bands, H, W]` in, masks and, on request, probabilities out.
@@ -82,17 +88,13 @@ class MaskRuntime(MLModel):  # type: ignore[misc]
         """
         try:
             service = self._service
-            return await asyncio.to_thread(infer, payload, service, Deadline(service.serve.limits.request_seconds))
+            return await asyncio.to_thread(infer, payload, service, Call(service.serve.limits.request_seconds))
         except Exception as error:
             raise _refusal(error) from error
 
 
 def _open(extra: dict[str, Any]) -> Service:
     return open_service(read_version(Path(extra["folder"])), UseCase.load(extra["usecase"]))
-
-
-def _answer(invocation: Invocation, service: Service) -> Answer:
-    return answer(invocation, service, Deadline(service.serve.limits.request_seconds), inservice.decoders.open_body)
 
 
 def _problem(error: Exception) -> Problem:

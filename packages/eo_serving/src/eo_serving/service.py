@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +13,6 @@ from eo_data.errors import DataRefused
 from eo_data.tiling import RowBand, predict_rows
 from eo_data.usecase import IGNORE
 from eo_serving.configuration import ServeSection
-from eo_serving.problem import OutOfTime
 
 if TYPE_CHECKING:
     from eo_data.model.files import ModelFiles
@@ -22,6 +20,7 @@ if TYPE_CHECKING:
     from eo_data.radiometry import Radiometry
     from eo_data.tiling import Pixels, ReadWindow, Valid
     from eo_data.usecase import DataSection, UseCase
+    from eo_serving.call import Call
 
 
 @dataclass(frozen=True)
@@ -45,31 +44,6 @@ class MaskRows:
     def probability(self) -> Pixels:
         """`[classes, rows, width]`, float32, NaN without data."""
         return np.where(self.mask != IGNORE, self.band.probability, np.float32(np.nan))
-
-
-@dataclass(frozen=True)
-class Deadline:
-    """The moment by which an answer must be ready."""
-
-    seconds: float
-    _end: float = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Start the clock."""
-        object.__setattr__(self, "_end", time.monotonic() + self.seconds)
-
-    def left(self) -> float:
-        """Seconds until then; 0 once it has passed."""
-        return max(0.0, self._end - time.monotonic())
-
-    def check(self) -> None:
-        """Raise `OutOfTime` once the moment has passed."""
-        if time.monotonic() > self._end:
-            raise OutOfTime(
-                f"the answer was not ready in {self.seconds:g} s",
-                where="body",
-                fix="Send a smaller raster, or use `eo-serving predict` for whole scenes",
-            )
 
 
 @dataclass(frozen=True)
@@ -108,27 +82,33 @@ class Service:
             "Terraloop-Radiometry": str(radiometry),
         }
 
-    def rows(self, read: ReadWindow, shape: tuple[int, int], deadline: Deadline | None = None) -> Iterator[MaskRows]:
+    def rows(self, read: ReadWindow, shape: tuple[int, int], call: Call) -> Iterator[MaskRows]:
         """The mask of a raster, from top to bottom, as its rows become final.
 
         Raises:
-            OutOfTime: If the deadline passes.
+            OutOfTime: If the call's time is over.
         """
         from eo_data.model.session import classify
 
         def read_in_time(top: int, left: int, height: int, width: int) -> tuple[Pixels, Valid]:
-            if deadline is not None:
-                deadline.check()
-            return read(top, left, height, width)
+            call.check()
+            with call.stage("decode"):
+                return read(top, left, height, width)
 
         def infer(tiles: Pixels) -> Pixels:
-            if deadline is not None:
-                deadline.check()
-            return self.model(tiles)
+            call.check()
+            with call.stage("infer"):
+                return self.model(tiles)
 
         plan = self.model.description.tiling.plan()
-        for band in predict_rows(read_in_time, shape, infer, plan, minibatch=self.serve.minibatch):
-            yield MaskRows(classify(band.probability, band.valid), band)
+        bands = predict_rows(read_in_time, shape, infer, plan, minibatch=self.serve.minibatch)
+        while True:
+            with call.stage("blend"):
+                band = next(bands, None)
+                if band is None:
+                    return
+                rows = MaskRows(classify(band.probability, band.valid), band)
+            yield rows
 
 
 def open_service(files: ModelFiles, usecase: UseCase) -> Service:

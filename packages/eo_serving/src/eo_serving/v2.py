@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 
 from eo_data.errors import DataRefused, UsageError
 from eo_data.tiling import array_reader
+from eo_serving.call import Call
 from eo_serving.declaration import MASK, PROBABILITY
+from eo_serving.metrics import TIMING, server_timing
 from eo_serving.raster_limits import check_size
-from eo_serving.service import Deadline, Service
+from eo_serving.service import Service
 from eo_serving.tensors import TensorBatch, check_shape, numeric_array, to_reflectance
 
 _DTYPES: Final = {
@@ -23,7 +25,7 @@ _DTYPES: Final = {
 }  # fmt: skip
 
 
-def infer(payload: InferenceRequest, service: Service, deadline: Deadline) -> InferenceResponse:
+def infer(payload: InferenceRequest, service: Service, call: Call) -> InferenceResponse:
     """Answer one V2 request.
 
     Raises:
@@ -36,16 +38,19 @@ def infer(payload: InferenceRequest, service: Service, deadline: Deadline) -> In
     wanted = [output.name for output in payload.outputs or []] or [MASK]
     if not {MASK, PROBABILITY}.issuperset(wanted):
         raise UsageError("an unknown output is asked for", where="outputs", fix=f"Known: {MASK}, {PROBABILITY}")
-    values = _tensor(payload.inputs[0])
-    count, shape = check_shape(values)
-    check_size(service.serve.limits, shape, count)
-    batch = to_reflectance(values, service.data)
-    results = _results(batch, service, deadline, with_probability=PROBABILITY in wanted)
+    with call.stage("decode"):
+        values = _tensor(payload.inputs[0])
+        count, shape = check_shape(values)
+        check_size(service.serve.limits, shape, count)
+        batch = to_reflectance(values, service.data)
+    results = _results(batch, service, call, with_probability=PROBABILITY in wanted)
+    with call.stage("encode"):
+        outputs = [_output(name, results[name]) for name in wanted]
     return InferenceResponse(
         model_name=service.label.split("/")[0],
         model_version=str(service.version),
-        outputs=[_output(name, results[name]) for name in wanted],
-        parameters=Parameters(headers=service.identity(batch.radiometry)),
+        outputs=outputs,
+        parameters=Parameters(headers={**service.identity(batch.radiometry), TIMING: server_timing(call.spent)}),
     )
 
 
@@ -75,9 +80,7 @@ def _tensor(tensor: RequestInput) -> NDArray[Any]:
     return values.reshape(tensor.shape)
 
 
-def _results(
-    batch: TensorBatch, service: Service, deadline: Deadline, *, with_probability: bool
-) -> dict[str, NDArray[Any]]:
+def _results(batch: TensorBatch, service: Service, call: Call, *, with_probability: bool) -> dict[str, NDArray[Any]]:
     """Masks `[N, H, W]` and, where they are asked for, probabilities `[N, classes, H, W]`, 0 without data."""
     count, height, width = batch.valid.shape
     classes = len(service.model.description.output.classes)
@@ -85,7 +88,7 @@ def _results(
     probabilities = np.empty((count, classes, height, width) if with_probability else 0, dtype=np.float32)
     for number in range(count):
         read = array_reader(batch.pixels[number], batch.valid[number])
-        for rows in service.rows(read, (height, width), deadline):
+        for rows in service.rows(read, (height, width), call):
             at = slice(rows.top, rows.top + rows.mask.shape[0])
             masks[number, at] = rows.mask
             if with_probability:
