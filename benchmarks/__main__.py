@@ -11,6 +11,7 @@ from typing import Final
 BENCHMARKS: Final = {
     "data": "loading chips, chipping and validating: eo_data beside its peers",
     "quality": "water IoU on real labels: trained networks beside tuned indices",
+    "serving": "the endpoint beside the bare model, whole scenes beside the field, memory",
     "models": "Lightning beside a bare loop, precision and layout, torch beside ONNX Runtime",
 }
 """Name of a module here, and what it measures."""

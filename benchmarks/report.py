@@ -72,7 +72,7 @@ def write_json(
         "goals": [
             {**vars(goal), "met": goal.met(checks), "failed_checks": goal.failed_checks(checks)} for goal in goals
         ],
-        "checks": {name: vars(check) for name, check in checks.items()},
+        "checks": {name: {"passed": bool(check.passed), "said": check.said} for name, check in checks.items()},
         "variants": as_json(measured),
     }
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -7,10 +7,12 @@ itself. Credentials and region are AWS's own variables, which obstore and GDAL r
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "MLFLOW_S3_ENDPOINT_URL")
+_CACHE_BYTES: Final = 192 * 2**20
+"""Holds two rows of blocks of a scene 10980 pixels wide with six bands; GDAL's own is a twentieth of the machine."""
 
 
 def endpoint() -> str | None:
@@ -31,9 +33,12 @@ def obstore_options() -> dict[str, Any]:
     return options | ({"client_options": {"allow_http": True}} if url.startswith("http://") else {})
 
 
-def gdal_options() -> dict[str, str]:
-    """GDAL's configuration for `/vsis3/` and `/vsicurl/`: the endpoint, few requests, retries of what may pass."""
-    options = {
+def gdal_options() -> dict[str, Any]:
+    """GDAL's configuration for `/vsis3/` and `/vsicurl/`: the endpoint, few requests, retries of what may pass.
+
+    And for all files: a cache that does not grow with the machine, unless `GDAL_CACHEMAX` says otherwise.
+    """
+    options: dict[str, Any] = {
         "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # no listing of the folder, and no sidecar files
         "GDAL_HTTP_MAX_RETRY": "3",
         "GDAL_HTTP_RETRY_DELAY": "0.5",
@@ -44,6 +49,8 @@ def gdal_options() -> dict[str, str]:
         "GDAL_INGESTED_BYTES_AT_OPEN": "32768",
         "VSI_CACHE": "NO",
     }
+    if "GDAL_CACHEMAX" not in os.environ:
+        options["GDAL_CACHEMAX"] = _CACHE_BYTES
     url = endpoint()
     if url is not None:
         parts = urlsplit(url)

@@ -65,5 +65,5 @@ def quicklook_png(rgb: NDArray[np.float32], mask: NDArray[np.uint8] | None, colo
 def png_file(image: Any) -> bytes:
     """A PIL image as a PNG; Pillow's `optimize` would take ten times as long for a tenth of the size."""
     stream = io.BytesIO()
-    image.save(stream, format="PNG")
+    image.save(stream, format="PNG", compress_level=1)
     return stream.getvalue()

@@ -61,12 +61,19 @@ class Radiometry:
         with np.errstate(over="ignore", invalid="ignore"):
             gain = np.float32(round(self.scale * UNIT, 9))
             shift = np.float32(round(self.offset * UNIT, 6))
-            result = values.astype(np.float32) * gain + shift
-            missing: NDArray[np.bool_] = ~np.isfinite(result)  # NaN and infinity, and what overflows only here
-            if self.nodata is not None and np.isfinite(self.nodata):
-                missing |= values == self.nodata
-        valid: NDArray[np.bool_] = np.logical_not(np.logical_or.reduce(missing, axis=0))
-        return np.where(valid, result, np.float32(0)), valid
+            result = values.astype(np.float32)
+            result *= gain
+            result += shift
+            # Of real values NaN and infinity have no data, nor what overflows here; whole numbers need no test.
+            always_finite = values.dtype.kind in "iu" and gain < 1e15 and abs(shift) < 1e30
+            missing = np.zeros(values.shape[1:], dtype=np.bool_)
+            for band, scaled in zip(values, result, strict=True):
+                if not always_finite:
+                    missing |= ~np.isfinite(scaled)
+                if self.nodata is not None and np.isfinite(self.nodata):
+                    missing |= band == self.nodata
+        np.copyto(result, np.float32(0), where=missing)
+        return result, ~missing
 
 
 def choose_radiometry(

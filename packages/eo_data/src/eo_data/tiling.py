@@ -94,10 +94,11 @@ def predict_rows(
     """
     height, width = shape
     rows, columns, weights = plan.starts(height), plan.starts(width), plan.weights()
+    padded = _PaddedRows(read, shape)
     pending: tuple[Pixels, Pixels] | None = None  # sums and weights of the rows that the next tiles still touch
     for number, top in enumerate(rows):
         bottom = min(top + plan.core, height)
-        source, valid = _read_padded(read, shape, top - plan.halo, plan.tile)
+        source, valid = padded.band(top - plan.halo, plan.tile)
         sums, total = _predict_band(source, valid, width, columns, weights, predict, plan, minibatch)
         sums, total = sums[:, : bottom - top], total[: bottom - top]
         if pending is not None:
@@ -106,7 +107,9 @@ def predict_rows(
             total[:overlap] += pending[1]
         final = (rows[number + 1] if number + 1 < len(rows) else height) - top
         inside = valid[plan.halo : plan.halo + final]
-        probability = sums[:, :final] / np.maximum(total[:final], np.finfo(np.float32).tiny)
+        probability = sums[:, :final]
+        if plan.blend:
+            probability /= np.maximum(total[:final], np.finfo(np.float32).tiny)
         yield RowBand(top, np.where(inside, probability, np.float32(0)), inside)
         pending = sums[:, final:].copy(), total[final:].copy()
 
@@ -134,14 +137,49 @@ def _mirror(start: int, length: int, size: int) -> NDArray[np.intp]:
     return np.minimum(index, 2 * size - 1 - index)
 
 
-def _read_padded(read: ReadWindow, shape: tuple[int, int], top: int, rows: int) -> tuple[Pixels, Valid]:
-    """A band of rows over the full width, mirrored beyond the raster's edges."""
-    height, width = shape
-    first, last = max(top, 0), min(top + rows, height)
-    wanted = _mirror(top, rows, height)
-    low, high = min(first, int(wanted.min())), max(last, int(wanted.max()) + 1)
-    pixels, valid = read(low, 0, high - low, width)
-    return pixels[:, wanted - low], valid[wanted - low]
+class _PaddedRows:
+    """Bands of rows over the full width, mirrored beyond the raster's edges; no row is read twice.
+
+    Args:
+        read: Reads a window inside the raster; its arrays are copied before the next call.
+        shape: Height and width of the raster.
+    """
+
+    def __init__(self, read: ReadWindow, shape: tuple[int, int]) -> None:
+        self._read = read
+        self._height, self._width = shape
+        self._first = self._last = 0  # the rows that are kept
+        self._pixels: Pixels | None = None
+        self._valid: Valid | None = None
+
+    def band(self, top: int, rows: int) -> tuple[Pixels, Valid]:
+        """Rows `top .. top + rows`, of which some may lie beyond the edges; bands are asked for from top to bottom."""
+        wanted = _mirror(top, rows, self._height)
+        pixels, valid = self._window(int(wanted.min()), int(wanted.max()) + 1)
+        chosen = _as_slice(wanted - self._first)
+        return pixels[:, chosen], valid[chosen]
+
+    def _window(self, first: int, last: int) -> tuple[Pixels, Valid]:
+        # Mirrored rows reach back at the lower edge: what is kept then is read once more.
+        reused = range(first, min(self._last, last)) if self._first <= first < self._last else range(0)
+        fresh = first + len(reused)
+        if fresh < last:
+            read_pixels, read_valid = self._read(fresh, 0, last - fresh, self._width)
+            pixels = np.empty((read_pixels.shape[0], last - first, self._width), dtype=np.float32)
+            valid = np.empty((last - first, self._width), dtype=np.bool_)
+            pixels[:, len(reused) :], valid[len(reused) :] = read_pixels, read_valid
+            if len(reused) and self._pixels is not None and self._valid is not None:
+                kept = slice(first - self._first, first - self._first + len(reused))
+                pixels[:, : len(reused)], valid[: len(reused)] = self._pixels[:, kept], self._valid[kept]
+            self._pixels, self._valid, self._first, self._last = pixels, valid, first, last
+        assert self._pixels is not None and self._valid is not None  # noqa: S101, PT018 - the first band reads
+        return self._pixels, self._valid
+
+
+def _as_slice(index: NDArray[np.intp]) -> slice | NDArray[np.intp]:
+    """The same as a slice where it counts upwards one by one: a view in place of a copy."""
+    first, last = int(index[0]), int(index[-1])
+    return slice(first, last + 1) if last - first == len(index) - 1 and (np.diff(index) == 1).all() else index
 
 
 def _predict_band(
@@ -158,16 +196,23 @@ def _predict_band(
     sums: Pixels | None = None
     total = np.zeros((plan.core, width), dtype=np.float32)
     inner = slice(plan.halo, plan.halo + plan.core)
+    bands = source.shape[0]
     wanted = [_mirror(left - plan.halo, plan.tile, width) for left in columns]
     filled = [k for k, index in enumerate(wanted) if valid[:, index].any()] or [0]
     for start in range(0, len(filled), minibatch):
         chosen = filled[start : start + minibatch]
-        result = predict(np.stack([source[:, :, wanted[k]] for k in chosen]))
+        tiles = np.empty((len(chosen), bands, plan.tile, plan.tile), dtype=np.float32)
+        for tile, k in zip(tiles, chosen, strict=True):
+            tile[...] = source[:, :, _as_slice(wanted[k])]
+        result = predict(tiles)
         if sums is None:
             sums = np.zeros((result.shape[1], plan.core, width), dtype=np.float32)
         for k, tile in zip(chosen, result, strict=True):
             left, right = columns[k], min(columns[k] + plan.core, width)
             core = tile[:, inner, inner][:, :, : right - left]
+            if not plan.blend:  # cores lie side by side
+                sums[:, :, left:right] = core
+                continue
             sums[:, :, left:right] += core * weights[:, : right - left]
             total[:, left:right] += weights[:, : right - left]
     assert sums is not None  # noqa: S101 - `filled` is never empty
