@@ -73,10 +73,21 @@ def test_pipelines(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure beside the field (-- data, -- data --check, -- data --quick)."""
-    _ensure(session, "bench")
-    python = str(environments.executable("bench", "python"))
-    session.run(python, "-m", "benchmarks", *session.posargs, external=True, env={"PYTHONPATH": str(ROOT)})
+    """Measure beside the field (-- data, -- models, -- quality, -- serving; NAME --check, NAME --quick)."""
+    if session.posargs[:1] == ["serving"]:  # MLServer and the peers of training share no environment
+        _ensure(session, "dev")
+        _peers(session)
+        python = environments.executable("dev", "python")
+    else:
+        _ensure(session, "bench")
+        python = environments.executable("bench", "python")
+    session.run(str(python), "-m", "benchmarks", *session.posargs, external=True, env={"PYTHONPATH": str(ROOT)})
+
+
+@nox.session
+def abuse(session: nox.Session) -> None:
+    """Send the endpoint what no client should, and see that it answers and lives."""
+    _dev(session, "python", "tests/suites.py", "--only", "eo_serving", "-k", "abuse or refusal or decoder or token")
 
 
 @nox.session
@@ -103,6 +114,15 @@ def lock(session: nox.Session) -> None:
 def doctor(session: nox.Session) -> None:
     """Say what this machine has: tools, disk, ports, environments, running stacks."""
     session.run(sys.executable, "-m", "infra.doctor", external=True)
+
+
+def _peers(session: nox.Session) -> None:
+    """The wheels of benchmarks/serving/peers.txt, in a folder of their own."""
+    folder, lock = environments.folder("bench-peers"), ROOT / "benchmarks" / "serving" / "peers.txt"
+    if not (folder / "terratorch").is_dir():
+        command = [environments.find_uv(), "pip", "install", "--quiet", "--no-deps", "--target", str(folder)]
+        command += ["--python", str(environments.executable("dev", "python")), "--requirement", str(lock)]
+        session.run(*command, external=True)
 
 
 def _ensure(session: nox.Session, *names: str) -> None:

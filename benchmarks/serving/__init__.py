@@ -21,6 +21,7 @@ from benchmarks.protocol import Check, Goal, Measured, interleave
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 RESULTS: Final = ROOT / "benchmarks" / "results"
+PEERS: Final = ROOT / ".nox" / "bench-peers"
 PACKAGES: Final = ("onnxruntime", "mlserver", "mlflow", "rasterio", "numpy", "torch")
 SAME: Final = "every way gives the same mask"
 
@@ -55,7 +56,7 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="nox -s bench -- serving", description=__doc__)
     parser.add_argument("--check", action="store_true", help="exit 1 when a goal is missed")
     parser.add_argument("--quick", action="store_true", help="little of everything, nothing written")
-    parser.add_argument("--peers", type=Path, help="folder of the peers' wheels; without it they are left out")
+    parser.add_argument("--peers", type=Path, default=PEERS, help="folder of the peers' wheels, which nox fills")
     parser.add_argument("--skip-memory", action="store_true", help="leave the large scenes out")
     options = parser.parse_args(argv)
     os.environ.setdefault("TERRALOOP_USECASES", str(ROOT / "usecases"))
@@ -90,7 +91,7 @@ class Found:
     checks: dict[str, Check]
 
 
-def measure(folder: Path, size: Size, peers: Path | None, *, memory: bool) -> Found:
+def measure(folder: Path, size: Size, peers: Path, *, memory: bool) -> Found:
     """Register a version, serve it, ask it; predict scenes beside the field."""
     from benchmarks.serving.memory import peak_bytes
     from benchmarks.serving.version import register, write_scene
@@ -117,7 +118,7 @@ def measure(folder: Path, size: Size, peers: Path | None, *, memory: bool) -> Fo
 
 
 def ask_endpoints(
-    registered: Any, folder: Path, size: Size, peers: Path | None
+    registered: Any, folder: Path, size: Size, peers: Path
 ) -> tuple[dict[str, float], dict[str, float], dict[str, Check]]:
     """Latencies, throughput, and whether all masks are equal."""
     import contextlib
@@ -151,11 +152,10 @@ def ask_endpoints(
         inner = np.s_[32:-32, 32:-32]
         stock = stack.enter_context(endpoint.mlflow_models_serve(registered, folder))
         ways.append(way.Way("256 JSON: mlflow models serve", lambda: way.scoring_server(client, stock, tile)[inner]))
-        if peers is not None:
-            mlserver = stack.enter_context(endpoint.stock_mlserver(registered, folder, peers))
-            ways.append(
-                way.Way("256 V2 JSON: MLServer's MLflow runtime", lambda: way.stock_v2(client, mlserver, tile)[inner])
-            )
+        mlserver = stack.enter_context(endpoint.stock_mlserver(registered, folder, peers))
+        ways.append(
+            way.Way("256 V2 JSON: MLServer's MLflow runtime", lambda: way.stock_v2(client, mlserver, tile)[inner])
+        )
         masks = {one.name: one.ask() for one in ways}
         wanted = {"512": masks[ways[0].name], "256": masks[ways[2].name]}
         differing = [name for name, mask in masks.items() if not np.array_equal(mask, wanted[name[:3]])]

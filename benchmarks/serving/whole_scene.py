@@ -60,10 +60,10 @@ class WholeScene:
         registered: The version.
         scene: A GeoTIFF whose bands are the model's.
         folder: Masks go there.
-        peers: Where the peers' wheels lie; None leaves them out.
+        peers: Where the peers' wheels lie.
     """
 
-    def __init__(self, registered: Registered, scene: Path, folder: Path, peers: Path | None) -> None:
+    def __init__(self, registered: Registered, scene: Path, folder: Path, peers: Path) -> None:
         self._registered = registered
         self._scene = scene
         self._folder = folder
@@ -71,11 +71,14 @@ class WholeScene:
         self._plan = registered.files.description.tiling.plan()
         with rasterio.open(scene) as source:
             self._shape: tuple[int, int] = (source.height, source.width)
-        self._runs: dict[str, Callable[[Path], None]] = {OURS: self._ours, NAIVE: self._naive}
-        if peers is not None:
-            self._tiled_inference = load_terratorch(peers).tiled_inference
-            self._predict_geotiff = load_geoai(peers).predict_geotiff
-            self._runs |= {TERRATORCH: self._terratorch, GEOAI: self._geoai}
+        self._tiled_inference = load_terratorch(peers).tiled_inference
+        self._predict_geotiff = load_geoai(peers).predict_geotiff
+        self._runs: dict[str, Callable[[Path], None]] = {
+            OURS: self._ours,
+            NAIVE: self._naive,
+            TERRATORCH: self._terratorch,
+            GEOAI: self._geoai,
+        }
 
     @property
     def pixels(self) -> int:
