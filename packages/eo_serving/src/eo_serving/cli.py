@@ -29,10 +29,12 @@ def _parser() -> StepParser:
     step = add_step(steps, "deploy", "put a version into service and verify that it answers", _deploy)
     step.add_argument("--endpoint", default="http://127.0.0.1:5002", metavar="URL", help="the front's address")
     step.add_argument("--model", metavar="URI", help="models:/NAME/VERSION; default is the ledger's champion")
-    step = add_step(steps, "predict", "mask of a scene, in process, without an endpoint", _predict)
+    step = add_step(steps, "predict", "mask of a scene, in process or by an endpoint", _predict)
     step.add_argument("--scene", required=True, metavar="ID", help="a scene's id or URI, or a GeoTIFF")
     step.add_argument("--out", metavar="URI", help="folder to write; default is the store's predictions/")
-    step.add_argument("--model", metavar="URI", help="models:/NAME/VERSION; default is the ledger's champion")
+    maker = step.add_mutually_exclusive_group()
+    maker.add_argument("--model", metavar="URI", help="models:/NAME/VERSION; default is the ledger's champion")
+    maker.add_argument("--endpoint", metavar="URL", help="have this endpoint make it of a GeoTIFF")
     return parser
 
 
@@ -63,8 +65,12 @@ def _deploy(arguments: argparse.Namespace) -> dict[str, Any]:
 def _predict(arguments: argparse.Namespace) -> dict[str, Any]:
     from eo_data.store import Store
     from eo_data.usecase import UseCase
+
+    usecase, store = UseCase.load(arguments.usecase), Store(arguments.store)
+    if arguments.endpoint is not None:
+        from eo_serving.remote_prediction import predict_remotely
+
+        return predict_remotely(usecase, store, arguments.scene, arguments.out, arguments.endpoint)
     from eo_serving.prediction import predict
 
-    return predict(
-        UseCase.load(arguments.usecase), Store(arguments.store), arguments.scene, arguments.out, arguments.model
-    )
+    return predict(usecase, store, arguments.scene, arguments.out, arguments.model)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 
-from eo_data.errors import DataRefused, TemporaryFailure, TerraloopError, UsageError
+from eo_data.errors import TemporaryFailure, TerraloopError, UsageError
 from eo_data.model.files import fetch_model
+from eo_serving.client import raise_refusal
 from eo_serving.golden import golden_geotiff, is_golden_mask
 from eo_serving.media import TIFF
 from eo_serving.problem import Problem
@@ -60,14 +61,14 @@ class Endpoint:
         response = self._send("GET", "/readyz")
         if response.status_code == 503:
             return None
-        _check(response)
+        raise_refusal(response)
         return dict(response.json())
 
     def reload(self, uri: str | None) -> dict[str, Any]:
         """Ask for a version, or for the ledger's champion; what the server says of the version that answers now."""
         headers = {"Authorization": f"Bearer {self._deploy_token}"}
         response = self._send("POST", "/-/reload", json={"model": uri} if uri else {}, headers=headers)
-        _check(response)
+        raise_refusal(response)
         return dict(response.json())
 
     def fault(self, files: ModelFiles) -> str | None:
@@ -154,15 +155,3 @@ def _result(endpoint: Endpoint, label: str, version: int, digest: str, *, rolled
         "digest": digest,
         "rolled_back": rolled_back,
     }
-
-
-def _check(response: httpx.Response) -> None:
-    """Turn a refusal of the server into the error of the same class here."""
-    if response.is_success:
-        return
-    problem = Problem.from_body(response.status_code, response.content)
-    usage = dict.fromkeys((400, 401, 404), UsageError)
-    later = dict.fromkeys((429, 503, 504), TemporaryFailure)
-    kinds: dict[int, type[TerraloopError]] = {**usage, 422: DataRefused, **later}
-    kind = kinds.get(problem.status, TerraloopError)
-    raise kind(problem.detail, where=problem.where or str(response.url), fix=problem.fix)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from eo_data.digests import SHORT
 from eo_data.errors import DataRefused, UsageError
@@ -24,6 +24,10 @@ from eo_serving.mask_item import ITEM_KEY, MASK_KEY, QUICKLOOK_KEY, mask_item
 from eo_serving.masks import RasterGrid, mask_file
 from eo_serving.quicklooks import Thumbnail
 from eo_serving.service import Service, open_service
+
+if TYPE_CHECKING:
+    from eo_data.model.description import ModelClass
+    from eo_data.radiometry import Radiometry
 
 log = logging.getLogger(__name__)
 
@@ -74,10 +78,13 @@ def predict(usecase: UseCase, store: Store, scene: str, out: str | None, uri: st
     subject = find_subject(store, usecase.data, scene)
     folder = f"predictions/{subject.id}-{subject.content}/{service.digest}"
     target = Store(out if out is not None else store.resolve(folder))
-    made = _existing(target, subject, service)
-    if made is None:
-        made = _make(target, subject, service)
-    properties = made["properties"]
+    item = existing(target, subject, service.digest)
+    return result(target, item if item is not None else _make(target, subject, service))
+
+
+def result(target: Store, item: dict[str, Any]) -> dict[str, Any]:
+    """The step's result for what an item names."""
+    properties = item["properties"]
     return {
         "mask": target.resolve(MASK_KEY),
         "item": target.resolve(ITEM_KEY),
@@ -107,47 +114,88 @@ def find_subject(store: Store, data: DataSection, scene: str) -> Subject:
     return Subject(found.id, found.content, found.uri, found.item, found.image(data))
 
 
-def _existing(target: Store, subject: Subject, service: Service) -> dict[str, Any] | None:
+def existing(target: Store, subject: Subject, digest: str) -> dict[str, Any] | None:
     """The item of this very prediction, where it is there already."""
     if not target.exists(ITEM_KEY):
         return None
     item = target.get_json(ITEM_KEY)
     properties = item.get("properties", {})
-    wanted = (f"{subject.id}-{subject.content}", service.digest)
+    wanted = (f"{subject.id}-{subject.content}", digest)
     if (properties.get("terraloop:scene"), properties.get("terraloop:digest")) != wanted:
         raise UsageError("this folder holds another prediction", where=target.uri, fix="Choose another --out")
     log.info("predict: %s by %s is there already", *wanted)
     return item
 
 
+@dataclass(frozen=True)
+class MadeMask:
+    """A mask and its picture, not yet where they belong.
+
+    Attributes:
+        path: The mask's COG.
+        quicklook: The picture, PNG.
+        mask_digest: Of the mask's pixels.
+        model: The version that made it, `<name>/<version>`.
+        run: The MLflow run that made the version.
+        digest: The model digest.
+        radiometry: The rule that was applied.
+        classes: The mask's classes.
+    """
+
+    path: Path
+    quicklook: bytes
+    mask_digest: str
+    model: str
+    run: str
+    digest: str
+    radiometry: Radiometry
+    classes: tuple[ModelClass, ...]
+
+
 def _make(target: Store, subject: Subject, service: Service) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="terraloop-predict-") as folder, subject.image as image:
         path = Path(folder) / MASK_KEY
         digest, thumbnail = _write_mask(path, image, service)
-        item = mask_item(
+        classes = service.model.description.output.classes
+        made = MadeMask(
             path,
-            scene_id=subject.id,
-            scene_uri=subject.uri,
-            scene_item=subject.item,
-            classes=service.model.description.output.classes,
-            facts={
-                "terraloop:scene": f"{subject.id}-{subject.content}",
-                "terraloop:model": service.label,
-                "terraloop:run": service.run,
-                "terraloop:digest": service.digest,
-                "terraloop:radiometry": str(image.radiometry),
-                "terraloop:radiometry_rule": {
-                    "scale": image.radiometry.scale,
-                    "offset": image.radiometry.offset,
-                    "source": image.radiometry.source,
-                },
-                "terraloop:mask_digest": digest,
-            },
+            thumbnail.png(classes),
+            digest,
+            service.label,
+            service.run,
+            service.digest,
+            image.radiometry,
+            tuple(classes),
         )
-        _put(target, MASK_KEY, path)
-        _put(target, QUICKLOOK_KEY, thumbnail.png(service.model.description.output.classes))
-        target.put_json_new(ITEM_KEY, item)
-    log.info("predict: mask of %s by %s is at %s", subject.id, service.label, target.resolve(MASK_KEY))
+        return publish(target, subject, made)
+
+
+def publish(target: Store, subject: Subject, made: MadeMask) -> dict[str, Any]:
+    """Write mask and quicklook, then the item that names them; the item."""
+    item = mask_item(
+        made.path,
+        scene_id=subject.id,
+        scene_uri=subject.uri,
+        scene_item=subject.item,
+        classes=made.classes,
+        facts={
+            "terraloop:scene": f"{subject.id}-{subject.content}",
+            "terraloop:model": made.model,
+            "terraloop:run": made.run,
+            "terraloop:digest": made.digest,
+            "terraloop:radiometry": str(made.radiometry),
+            "terraloop:radiometry_rule": {
+                "scale": made.radiometry.scale,
+                "offset": made.radiometry.offset,
+                "source": made.radiometry.source,
+            },
+            "terraloop:mask_digest": made.mask_digest,
+        },
+    )
+    _put(target, MASK_KEY, made.path)
+    _put(target, QUICKLOOK_KEY, made.quicklook)
+    target.put_json_new(ITEM_KEY, item)
+    log.info("predict: mask of %s by %s is at %s", subject.id, made.model, target.resolve(MASK_KEY))
     return item
 
 
