@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -116,11 +117,11 @@ class Client:
         headers = {"Authorization": f"Bearer {given}"} if given else {}
         self._tries = max(1, tries)
         try:
-            url = httpx.URL(self.endpoint)
-            if url.scheme not in {"http", "https"} or not url.host:
+            parts = urlsplit(self.endpoint)
+            if parts.scheme not in {"http", "https"} or not parts.hostname or parts.port == 0:  # reading it checks it
                 raise ValueError(self.endpoint)
             # The proxies of the surroundings are not asked: an endpoint is near.
-            self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout, trust_env=False)
+            self._http = httpx.Client(base_url=self.endpoint, headers=headers, timeout=timeout, trust_env=False)
         except (httpx.InvalidURL, ValueError) as error:
             raise UsageError("this is no address", where="endpoint", fix="Such as http://127.0.0.1:5002") from error
 

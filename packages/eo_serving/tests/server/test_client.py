@@ -86,14 +86,14 @@ class TestAgainstTheEndpoint:
 
     def test_a_token(self, start_server: Any, tmp_path: Path, scene: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         server = start_server(tmp_path / "state", options=())
-        server.await_status("/healthz", 200)
+        server.await_status("/readyz", 200)
         token = (server.state / "endpoint-token").read_text().strip()
         with Client(server.url) as without, pytest.raises(UsageError, match="token"):
             without.statistics(scene)
-        with Client(server.url, token=token, tries=100) as given:
+        with Client(server.url, token=token) as given:
             assert given.statistics(scene).model == "water/2"
         monkeypatch.setenv("TERRALOOP_ENDPOINT_TOKEN", token)
-        with Client(f"{server.url}/invocations", tries=100) as surroundings:
+        with Client(f"{server.url}/invocations") as surroundings:
             assert surroundings.statistics(scene).model == "water/2"
         server.stop()
 
