@@ -87,7 +87,8 @@ def bench(session: nox.Session) -> None:
 @nox.session
 def abuse(session: nox.Session) -> None:
     """Send the endpoint what no client should, and see that it answers and lives."""
-    _dev(session, "python", "tests/suites.py", "--only", "eo_serving", "-k", "abuse or refusal or decoder or token")
+    chosen = ["--only", "eo_serving", "-k", "abuse or refusal or decoder or token"]
+    _dev(session, "python", "tests/suites.py", *chosen, "--abuse-table", str(ROOT / "docs" / "abuse.md"))
 
 
 @nox.session

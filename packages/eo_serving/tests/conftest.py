@@ -56,6 +56,34 @@ class Raster:
         return self.crs, self.transform, self.pixels.shape[1:]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--abuse-table", metavar="FILE", help="write what was sent to the endpoint, and what it answered")
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """The table of abuse: only of what passed, after the same processes gave the reference answer once more."""
+    target = config.getoption("--abuse-table")
+    ended = terminalreporter.getreports("")  # what passed when it was taken down
+    rows = [value for report in ended for name, value in report.user_properties if name == "abuse"]
+    unique = list(dict.fromkeys(map(tuple, rows)))
+    if not target or not unique:
+        return
+    lines = [
+        "# What no client should send",
+        "",
+        f"`nox -s abuse` sends these {len(unique)} to a running endpoint. The proof, after each: front and MLServer are",
+        "the processes that they were, and the reference chip gets the mask that it got before, byte by byte. Every",
+        "refusal is `application/problem+json` that says what, where and what to do.",
+        "",
+        "| sent | answer |",
+        "|---|---|",
+        *(f"| {what.replace('|', '/')} | {answer} |" for what, answer in unique),
+    ]
+    Path(target).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    terminalreporter.write_line("\n".join(lines[7:]))
+    terminalreporter.write_line(f"{len(unique)} cases; written: {target}")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     # mlflow 3.17 asks SQLAlchemy 2.1 for what that release deprecates.
     config.addinivalue_line("filterwarnings", "ignore:The ``noload`` loader strategy:DeprecationWarning")

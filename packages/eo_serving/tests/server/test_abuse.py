@@ -1,10 +1,11 @@
-"""Bad requests: each gets its status and a reason, none ends the server."""
+"""Bad requests: each gets its status and a reason, none ends the server. `nox -s abuse` prints them as a table."""
 
 from __future__ import annotations
 
 import http.client
 import json
 import socket
+import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,14 +21,42 @@ JSON = {"Content-Type": "application/json"}
 MEBIBYTE = 2**20
 
 
+ANSWERS = {
+    "test_truncated_tiffs": "422",
+    "test_bytes_that_were_changed_at_random": "200 where it still reads, else 413 or 422",
+    "test_v2_takes_json_only": "415",
+    "test_bodies_over_the_limit": "413",
+    "test_json_that_unfolds_in_memory": "413",
+    "test_an_endless_body_is_cut_while_it_streams": "413",
+    "test_slow_bodies_hold_their_places_only_for_a_while": "408, and 429 to others meanwhile",
+    "test_clients_that_leave_early": "nobody is there to get one",
+}
+
+
+@pytest.fixture(scope="module")
+def reference(server: Any, tiff_chip: bytes) -> bytes:
+    """What a good request is answered before any bad one."""
+    with server.client() as client:
+        response = client.post("/invocations", content=tiff_chip, headers=TIFF)
+    assert response.status_code == 200
+    return bytes(response.content)
+
+
 @pytest.fixture(autouse=True)
-def _lives_on(server: Any, tiff_chip: bytes) -> Iterator[None]:
-    """After each of these tests the same process still answers."""
+def _lives_on(server: Any, tiff_chip: bytes, reference: bytes, request: Any, record_property: Any) -> Iterator[None]:
+    """After each of these tests the same processes give the same answer to a good request."""
     backend = server.backend_pid()
     yield
     with server.client() as client:
-        assert client.post("/invocations", content=tiff_chip, headers=TIFF).status_code == 200
+        response = client.post("/invocations", content=tiff_chip, headers=TIFF)
+    assert (response.status_code, response.content) == (200, reference)
     assert (server.process.poll(), server.backend_pid()) == (None, backend)
+    case = getattr(request.node, "callspec", None)
+    called = f"{case.params['method']} {case.params['path']}" if case and "path" in case.params else ""
+    said = (request.function.__doc__ or request.function.__name__.removeprefix("test_").replace("_", " ")).strip(".")
+    what = f"{said}: {called or case.id}" if case else said
+    answer = case.params.get("status") if case else None
+    record_property("abuse", [what.splitlines()[0], str(answer or ANSWERS[request.function.__name__])])
 
 
 def v2(**changes: Any) -> bytes:
@@ -35,49 +64,84 @@ def v2(**changes: Any) -> bytes:
     return json.dumps({"inputs": [tensor]}).encode()
 
 
+def npy(header: str, data: bytes = b"") -> bytes:
+    """An npy file, version 1, of any header."""
+    text = header.ljust(118).encode()
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text + data
+
+
+def tiny_tiff(*extra: tuple[int, int, int, int], following: int = 0) -> bytes:
+    """One byte of a raster, little-endian; further tags as (tag, type, count, value), and where the next directory is."""
+    tags = {256: (3, 1, 1), 257: (3, 1, 1), 258: (3, 1, 8), 259: (3, 1, 1), 262: (3, 1, 1), 277: (3, 1, 1)}
+    tags |= {273: (4, 1, 8 + 2 + 12 * 12 + 4), 278: (3, 1, 1), 279: (4, 1, 1)}
+    tags |= {tag: rest for tag, *rest in extra}  # type: ignore[misc]
+    entries = b"".join(struct.pack("<HHII", tag, *rest) for tag, rest in sorted(tags.items()))
+    return (
+        b"II*\x00\x08\x00\x00\x00" + struct.pack("<H", len(tags)) + entries + struct.pack("<I", following) + bytes(99)
+    )
+
+
+NPY = {"Content-Type": "application/x-npy"}
 INVOCATIONS = [
-    (TIFF, b"", 400),
-    (TIFF, b"junk", 422),
-    (TIFF, b"<html><body>Not found</body></html>", 422),
-    (TIFF, b"II*\x00\x08\x00\x00\x00", 422),
-    (TIFF, b"MM\x00*\xff\xff\xff\xff", 422),
-    (TIFF, b"II+\x00\x08\x00\x00\x00" + b"\xff" * 8, 422),
-    (TIFF, b"PK\x03\x04" + bytes(200), 422),
-    (TIFF, b"/vsicurl/http://127.0.0.1/x.tif", 422),
-    (TIFF, b'<VRTDataset rasterXSize="9" rasterYSize="9"><VRTRasterBand/></VRTDataset>', 422),
-    (JSON, b"", 400),
-    (JSON, b"{}", 400),
-    (JSON, b"not json", 400),
-    (JSON, b"\xff\xfe", 400),
-    (JSON, b'{"inputs": [[1, 2], [3]]}', 400),
-    (JSON, b'{"inputs": [[[["a"]]]]}', 400),
-    (JSON, b'{"inputs": [[[[NaN]]]]}', 400),
-    (JSON, b'{"inputs": [[[[null]]]]}', 400),
-    (JSON, b'{"inputs": [[[[1e999]]]]}', 422),
-    (JSON, b'{"inputs": [1]}', 422),
-    (JSON, b'{"dataframe_split": {"columns": [], "data": []}}', 400),
-    (JSON, b'{"href": "file:///etc/passwd"}', 400),
-    (JSON, b'{"href": "http://169.254.169.254/latest/meta-data"}', 400),
-    (JSON, b"[" * 200_000, 400),
-    ({"Content-Type": "application/x-npy"}, b"\x93NUMPY\x01\x00\x10\x00junk", 400),
-    ({"Content-Type": "text/plain"}, b"x", 415),
-    ({"Content-Type": "text/csv"}, b"a,b\n1,2", 415),
-    ({"Content-Type": "application/geo+json"}, b"{}", 415),
-    ({"Content-Type": "multipart/form-data; boundary=x"}, b"--x--", 415),
-    ({"Content-Type": ""}, b"x", 415),
-    ({}, b"x", 415),
-    ({"Content-Type": "image/tiff; name*=utf-8''x"}, b"junk", 422),
-    ({"Content-Type": "image/tiff; name*=a; name*0=b"}, b"junk", 415),
-    ({**TIFF, "Accept": "image/tiff; name*=utf-8''x"}, b"junk", 422),
-    ({**TIFF, "Accept": "image/tiff; name*=a; name*0=b"}, b"junk", 406),
-    ({**TIFF, "Accept": "\xff\xfe"}, b"junk", 400),
-    ({**TIFF, "Content-Encoding": "gzip"}, b"\x1f\x8b", 415),
-    ({**JSON, "Content-Encoding": "br"}, b"{}", 415),
+    pytest.param(TIFF, tiny_tiff(following=8), 422, id="a directory that follows itself"),
+    pytest.param(TIFF, tiny_tiff((322, 4, 1, 2**30), (323, 4, 1, 2**30)), 422, id="one pixel in a tile of 2^60"),
+    pytest.param(TIFF, tiny_tiff((256, 4, 1, 2**31), (257, 4, 1, 2**31)), 422, id="sides of 2^31"),
+    pytest.param(TIFF, tiny_tiff((42112, 2, 2**31, 8)), 422, id="metadata of 2 GiB that are not there"),
+    pytest.param(TIFF, tiny_tiff((330, 4, 10**9, 8)), 422, id="a thousand million sub-directories"),
+    pytest.param(
+        NPY, npy("{'descr': '|O', 'fortran_order': False, 'shape': (1,), }", b"\x80\x04N."), 422, id="a pickle"
+    ),
+    pytest.param(NPY, npy("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1,), }"), 422, id="records"),
+    pytest.param(
+        NPY, npy("{'descr': '<f4', 'fortran_order': False, 'shape': (-1, 6, 2, 2), }"), 400, id="negative sides"
+    ),
+    pytest.param(
+        NPY, npy(f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({10**30},), }}"), 400, id="10^30 values"
+    ),
+    pytest.param(NPY, npy("__import__('os').system('true')"), 400, id="code in an npy header"),
+    pytest.param(TIFF, b"", 400, id="an empty body"),
+    pytest.param(TIFF, b"junk", 422, id="junk"),
+    pytest.param(TIFF, b"<html><body>Not found</body></html>", 422, id="a web page"),
+    pytest.param(TIFF, b"II*\x00\x08\x00\x00\x00", 422, id="eight bytes of a TIFF"),
+    pytest.param(TIFF, b"MM\x00*\xff\xff\xff\xff", 422, id="a directory beyond the end"),
+    pytest.param(TIFF, b"II+\x00\x08\x00\x00\x00" + b"\xff" * 8, 422, id="a BigTIFF whose directory lies nowhere"),
+    pytest.param(TIFF, b"PK\x03\x04" + bytes(200), 422, id="a ZIP file"),
+    pytest.param(TIFF, b"/vsicurl/http://127.0.0.1/x.tif", 422, id="a path of GDAL's in place of a raster"),
+    pytest.param(TIFF, b'<VRTDataset rasterXSize="9" rasterYSize="9"><VRTRasterBand/></VRTDataset>', 422, id="a VRT"),
+    pytest.param(JSON, b"", 400, id="empty JSON body"),
+    pytest.param(JSON, b"{}", 400, id="an empty object"),
+    pytest.param(JSON, b"not json", 400, id="no JSON"),
+    pytest.param(JSON, b"\xff\xfe", 400, id="a byte order mark"),
+    pytest.param(JSON, b'{"inputs": [[1, 2], [3]]}', 400, id="ragged lists"),
+    pytest.param(JSON, b'{"inputs": [[[["a"]]]]}', 400, id="text for numbers"),
+    pytest.param(JSON, b'{"inputs": [[[[NaN]]]]}', 400, id="NaN"),
+    pytest.param(JSON, b'{"inputs": [[[[null]]]]}', 400, id="null"),
+    pytest.param(JSON, b'{"inputs": [[[[1e999]]]]}', 422, id="a number beyond all numbers"),
+    pytest.param(JSON, b'{"inputs": [1]}', 422, id="one number"),
+    pytest.param(JSON, b'{"dataframe_split": {"columns": [], "data": []}}', 400, id="a table of pandas"),
+    pytest.param(JSON, b'{"href": "file:///etc/passwd"}', 400, id="href to a file of the server"),
+    pytest.param(JSON, b'{"href": "http://169.254.169.254/latest/meta-data"}', 400, id="href to the cloud's metadata"),
+    pytest.param(JSON, b"[" * 200_000, 400, id="200 000 open brackets"),
+    pytest.param({"Content-Type": "application/x-npy"}, b"\x93NUMPY\x01\x00\x10\x00junk", 400, id="a false npy header"),
+    pytest.param({"Content-Type": "text/plain"}, b"x", 415, id="text"),
+    pytest.param({"Content-Type": "text/csv"}, b"a,b\n1,2", 415, id="CSV"),
+    pytest.param({"Content-Type": "application/geo+json"}, b"{}", 415, id="a STAC item that is none"),
+    pytest.param({"Content-Type": "multipart/form-data; boundary=x"}, b"--x--", 415, id="a form"),
+    pytest.param({"Content-Type": ""}, b"x", 415, id="no content type, said"),
+    pytest.param({}, b"x", 415, id="no content type"),
+    pytest.param({"Content-Type": "image/tiff; name*=utf-8x"}, b"junk", 422, id="a parameter with a charset"),
+    pytest.param({"Content-Type": "image/tiff; name*=a; name*0=b"}, b"junk", 415, id="contradicting parameters"),
+    pytest.param({**TIFF, "Accept": "image/tiff; name*=utf-8x"}, b"junk", 422, id="Accept with a charset"),
+    pytest.param({**TIFF, "Accept": "image/tiff; name*=a; name*0=b"}, b"junk", 406, id="contradicting Accept"),
+    pytest.param({**TIFF, "Accept": "\xff\xfe"}, b"junk", 400, id="Accept of bytes beyond ASCII"),
+    pytest.param({**TIFF, "Content-Encoding": "gzip"}, b"\x1f\x8b", 415, id="gzip"),
+    pytest.param({**JSON, "Content-Encoding": "br"}, b"{}", 415, id="brotli"),
 ]
 
 
 @pytest.mark.parametrize(("headers", "body", "status"), INVOCATIONS)
 def test_junk_to_invocations(server: Any, is_problem: Any, headers: dict[str, str], body: bytes, status: int) -> None:
+    """Sent to /invocations."""
     with server.client() as client:
         is_problem(
             client.post(
@@ -153,34 +217,37 @@ def test_dimensions_over_the_limits(
 @pytest.mark.parametrize(
     ("body", "status"),
     [
-        (b"", 422),
-        (b"junk", 422),
-        (b"\xff\xfe", 422),
-        (b"{}", 422),
-        (b'{"inputs": []}', 400),
-        (b'{"inputs": [{}]}', 422),
-        (b"[" * 100_000, 422),
-        (v2(datatype="BYTES", data=["a"] * 24), 422),
-        (v2(datatype="BOOL", data=[True] * 24), 422),
-        (v2(datatype="FP128"), 422),
-        (v2(shape=[1, 6, 2, 3]), 422),
-        (v2(shape=[1, 5, 2, 2], data=[1.0] * 20), 422),
-        (v2(shape=[6, 2, 2]), 422),
-        (v2(shape=[]), 422),
-        (v2(shape=[-1, -6, 2, 2]), 422),
-        (v2(shape=[1, 6, 10**12, 10**12]), 422),
-        (v2(data=["1"] * 24), 400),
-        (v2(data=[None] * 24), 400),
-        (v2(data=[[1.0], [1.0, 2.0]]), 400),
-        (v2(data={"a": 1}), 400),
-        (v2(data=[1e300] * 24), 422),
-        (v2(datatype="UINT8", data=[300] * 24), 422),
-        (v2(datatype="INT16", data=[1.5] * 24), 422),
-        (v2().replace(b"1.0", b"NaN", 1), 422),
-        (v2().replace(b'"inputs"', b'"outputs": [{"name": "secrets"}], "inputs"'), 400),
+        pytest.param(b"", 422, id="an empty body"),
+        pytest.param(b"junk", 422, id="junk"),
+        pytest.param(b"\xff\xfe", 422, id="a byte order mark"),
+        pytest.param(b"{}", 422, id="an empty object"),
+        pytest.param(b'{"inputs": []}', 400, id="no tensor"),
+        pytest.param(b'{"inputs": [{}]}', 422, id="an empty tensor"),
+        pytest.param(b"[" * 100_000, 422, id="100 000 open brackets"),
+        pytest.param(v2(datatype="BYTES", data=["a"] * 24), 422, id="values of text"),
+        pytest.param(v2(datatype="BOOL", data=[True] * 24), 422, id="truth values"),
+        pytest.param(v2(datatype="FP128"), 422, id="a type that no sensor has"),
+        pytest.param(v2(shape=[1, 6, 2, 3]), 422, id="a shape that does not fit"),
+        pytest.param(v2(shape=[1, 5, 2, 2], data=[1.0] * 20), 422, id="bands too few"),
+        pytest.param(v2(shape=[6, 2, 2]), 422, id="three dimensions"),
+        pytest.param(v2(shape=[]), 422, id="no dimension"),
+        pytest.param(v2(shape=[-1, -6, 2, 2]), 422, id="negative sides"),
+        pytest.param(v2(shape=[1, 6, 10**12, 10**12]), 422, id="sides of 10^12"),
+        pytest.param(v2(data=["1"] * 24), 400, id="numbers as text"),
+        pytest.param(v2(data=[None] * 24), 400, id="null"),
+        pytest.param(v2(data=[[1.0], [1.0, 2.0]]), 400, id="ragged lists"),
+        pytest.param(v2(data={"a": 1}), 400, id="an object for numbers"),
+        pytest.param(v2(data=[1e300] * 24), 422, id="numbers beyond all sensors"),
+        pytest.param(v2(datatype="UINT8", data=[300] * 24), 422, id="300 in a byte"),
+        pytest.param(v2(datatype="INT16", data=[1.5] * 24), 422, id="half a number in whole ones"),
+        pytest.param(v2().replace(b"1.0", b"NaN", 1), 422, id="NaN"),
+        pytest.param(
+            v2().replace(b'"inputs"', b'"outputs": [{"name": "secrets"}], "inputs"'), 400, id="no such output"
+        ),
     ],
 )
 def test_junk_to_v2(server: Any, is_problem: Any, body: bytes, status: int) -> None:
+    """Sent to V2."""
     with server.client() as client:
         is_problem(client.post("/v2/models/water/infer", content=body, headers=JSON), status)
 
@@ -276,7 +343,6 @@ def test_clients_that_leave_early(server: Any, tiff_chip: bytes) -> None:
         ("GET", "/v2/models/other/ready", 404),
         ("POST", "/v2/models/water/versions/2/infer", 404),
         ("POST", "/v2/models/water/generate", 404),
-        ("GET", "/metrics", 404),
         ("GET", "/docs", 404),
         ("GET", "/openapi.json", 404),
         ("GET", "/../../etc/passwd", 404),
@@ -291,6 +357,7 @@ def test_clients_that_leave_early(server: Any, tiff_chip: bytes) -> None:
     ],
 )
 def test_nothing_else_can_be_reached(server: Any, is_problem: Any, method: str, path: str, status: int) -> None:
+    """A call past the route list."""
     target = urlsplit(server.url)
     connection = http.client.HTTPConnection(target.hostname or "", target.port, timeout=60)
     connection.request(method, path)  # httpx would tidy the path
