@@ -71,9 +71,9 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     lines = [
         "# What no client should send",
         "",
-        f"`nox -s abuse` sends these {len(unique)} to a running endpoint. The proof, after each: front and MLServer are",
-        "the processes that they were, and the reference chip gets the mask that it got before, byte by byte. Every",
-        "refusal is `application/problem+json` that says what, where and what to do.",
+        f"`nox -s abuse` sends these {len(unique)} to a running endpoint. The proof, after each: front and MLServer",
+        "are the processes that they were, and the reference chip gets the mask that it got before, byte by byte.",
+        "Every refusal is `application/problem+json` that says what, where and what to do.",
         "",
         "| sent | answer |",
         "|---|---|",

@@ -70,8 +70,13 @@ def npy(header: str, data: bytes = b"") -> bytes:
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text + data
 
 
+def described(dtype: str, shape: str) -> str:
+    """The header of an npy file."""
+    return f"{{'descr': {dtype}, 'fortran_order': False, 'shape': {shape}, }}"
+
+
 def tiny_tiff(*extra: tuple[int, int, int, int], following: int = 0) -> bytes:
-    """One byte of a raster, little-endian; further tags as (tag, type, count, value), and where the next directory is."""
+    """One byte of a raster; further tags as (tag, type, count, value), and where the next directory is."""
     tags = {256: (3, 1, 1), 257: (3, 1, 1), 258: (3, 1, 8), 259: (3, 1, 1), 262: (3, 1, 1), 277: (3, 1, 1)}
     tags |= {273: (4, 1, 8 + 2 + 12 * 12 + 4), 278: (3, 1, 1), 279: (4, 1, 1)}
     tags |= {tag: rest for tag, *rest in extra}  # type: ignore[misc]
@@ -88,16 +93,10 @@ INVOCATIONS = [
     pytest.param(TIFF, tiny_tiff((256, 4, 1, 2**31), (257, 4, 1, 2**31)), 422, id="sides of 2^31"),
     pytest.param(TIFF, tiny_tiff((42112, 2, 2**31, 8)), 422, id="metadata of 2 GiB that are not there"),
     pytest.param(TIFF, tiny_tiff((330, 4, 10**9, 8)), 422, id="a thousand million sub-directories"),
-    pytest.param(
-        NPY, npy("{'descr': '|O', 'fortran_order': False, 'shape': (1,), }", b"\x80\x04N."), 422, id="a pickle"
-    ),
-    pytest.param(NPY, npy("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1,), }"), 422, id="records"),
-    pytest.param(
-        NPY, npy("{'descr': '<f4', 'fortran_order': False, 'shape': (-1, 6, 2, 2), }"), 400, id="negative sides"
-    ),
-    pytest.param(
-        NPY, npy(f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({10**30},), }}"), 400, id="10^30 values"
-    ),
+    pytest.param(NPY, npy(described("'|O'", "(1,)"), b"\x80\x04N."), 422, id="a pickle"),
+    pytest.param(NPY, npy(described("[('a', '<f4')]", "(1,)")), 422, id="records"),
+    pytest.param(NPY, npy(described("'<f4'", "(-1, 6, 2, 2)")), 400, id="negative sides"),
+    pytest.param(NPY, npy(described("'<f4'", f"({10**30},)")), 400, id="10^30 values"),
     pytest.param(NPY, npy("__import__('os').system('true')"), 400, id="code in an npy header"),
     pytest.param(TIFF, b"", 400, id="an empty body"),
     pytest.param(TIFF, b"junk", 422, id="junk"),
