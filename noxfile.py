@@ -24,7 +24,7 @@ nox.options.sessions = ["lint", "typecheck", "test"]
 
 STEPS = ("train", "serve")
 EVERYTHING = ("dev", "train", "serve", "mlflow")
-SOURCES = ("packages", "pipelines", "infra", "benchmarks", "tests", "noxfile.py")
+SOURCES = ("packages", "pipelines", "infra", "benchmarks", "notebooks", "tests", "noxfile.py")
 
 
 @nox.session
@@ -82,6 +82,12 @@ def bench(session: nox.Session) -> None:
         _ensure(session, "bench")
         python = environments.executable("bench", "python")
     session.run(str(python), "-m", "benchmarks", *session.posargs, external=True, env={"PYTHONPATH": str(ROOT)})
+
+
+@nox.session
+def notebooks(session: nox.Session) -> None:
+    """Run every cell of every notebook against a real endpoint."""
+    _dev(session, "python", "tests/suites.py", "--only", "eo_serving", "-k", "notebooks")
 
 
 @nox.session
