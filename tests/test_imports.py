@@ -20,7 +20,13 @@ STANDARD_LIBRARY_ONLY = ("pipelines", "infra")
 NOT_OURS_TO_RUN = {
     Path("infra/embedded/smoke_requests.py"): "reads rasters, runs with the Python of environment `serve`",
 }
-DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml", "great_expectations": "great-expectations", "odc": "odc-geo"}
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "yaml": "pyyaml",
+    "great_expectations": "great-expectations",
+    "odc": "odc-geo",
+    "grpc": "grpcio",
+}
 """Module -> distribution, where their names differ."""
 INDIRECT = {
     "mlflow": {"mlflow-skinny"},  # the same modules, without the training part

@@ -23,6 +23,9 @@ def _parser() -> StepParser:
     step = add_step(steps, "serve", "answer /invocations until a signal ends it", _serve)
     step.add_argument("--host", default="127.0.0.1", help="address of the front")
     step.add_argument("--port", type=int, default=5002, help="port of the front")
+    step.add_argument(
+        "--grpc-port", type=int, metavar="PORT", help="port of the V2 gRPC door; without it there is none"
+    )
     step.add_argument("--backend-port", type=int, default=0, help="loopback port of MLServer; 0 takes a free one")
     step.add_argument("--state", required=True, metavar="DIR", type=Path, help="folder that this server may write")
     step.add_argument("--open", action="store_true", help="ask for no token; only on a loopback address")
@@ -51,6 +54,7 @@ def _serve(arguments: argparse.Namespace) -> dict[str, Any]:
         backend_port=arguments.backend_port,
         state=arguments.state,
         anyone=arguments.open,
+        grpc_port=arguments.grpc_port,
     )
 
 

@@ -162,6 +162,16 @@ class Front:
         body = await read_body(request, _RELOAD_BYTES, self._limits.body_seconds)
         return JSONResponse(await self._keeper.reload(_wanted_version(body)))
 
+    async def ask(self, body: bytes, content_type: str, accept: str) -> Response:
+        """What came by another door, within the same places and limits; whoever asks has checked the token.
+
+        Raises:
+            TerraloopError: If it is turned away; a refusal of the model server comes as a response.
+        """
+        headers = {"content-type": content_type, "accept": accept}
+        async with self._admission.place(), self._admission.turn():
+            return await self._forward("POST", "/invocations", headers, body)
+
     async def _infer(self, request: Request, path: str, most: int) -> Response:
         self._check_endpoint_token(request)
         headers = {key: request.headers[key] for key in ("content-type", "accept") if key in request.headers}

@@ -22,7 +22,11 @@ from eo_serving.raster_limits import check_size
 from eo_serving.service import Service
 from eo_serving.tensors import check_shape, parse_json, parse_npy, to_reflectance
 
-TENSOR_OFFERS: Final = {JSON: (Offer(JSON), Offer(NPY)), NPY: (Offer(NPY), Offer(JSON))}
+NPY_PROBABILITY: Final = Offer(NPY, (("band", "probability"),))
+TENSOR_OFFERS: Final = {
+    JSON: (Offer(JSON), Offer(NPY), NPY_PROBABILITY),
+    NPY: (Offer(NPY), Offer(JSON), NPY_PROBABILITY),
+}
 
 
 @dataclass(frozen=True)
@@ -140,12 +144,18 @@ def _answer_tensor(invocation: Invocation, query: Query, service: Service, call:
         check_size(service.serve.limits, shape, count)
         batch = to_reflectance(values, service.data, request=query.radiometry, bands=query.bands)
     masks = np.empty((count, *shape), dtype=np.uint8)
+    classes = len(service.model.description.output.classes) if offer is NPY_PROBABILITY else 0
+    probability = np.empty((count, classes, *shape), dtype=np.float32)
     for number in range(count):
         read = array_reader(batch.pixels[number], batch.valid[number])
         for rows in service.rows(read, shape, call):
-            masks[number, rows.top : rows.top + rows.mask.shape[0]] = rows.mask
+            at = slice(rows.top, rows.top + rows.mask.shape[0])
+            masks[number, at] = rows.mask
+            if classes:
+                probability[number, :, at] = rows.probability
     with call.stage("encode"):
-        body = npy_file(masks) if offer.name == NPY else json.dumps({"predictions": masks.tolist()}).encode()
+        array = probability if classes else masks
+        body = npy_file(array) if offer.name == NPY else json.dumps({"predictions": masks.tolist()}).encode()
     return Answer(offer.name, body, service.identity(batch.radiometry))
 
 

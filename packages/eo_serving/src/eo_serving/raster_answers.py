@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,7 +88,7 @@ def _polygons(image: OpenRaster, service: Service, call: Call) -> bytes:
     return json.dumps(document, separators=(",", ":")).encode()
 
 
-def npy_file(array: NDArray[np.uint8]) -> bytes:
+def npy_file(array: NDArray[Any]) -> bytes:
     """An array as `numpy.save` writes it."""
     stream = io.BytesIO()
     np.lib.format.write_array(stream, array, version=(1, 0), allow_pickle=False)

@@ -42,7 +42,15 @@ class _Server(uvicorn.Server):
 
 
 def serve(
-    usecase: UseCase, store: Store, *, host: str, port: int, backend_port: int, state: Path, anyone: bool = False
+    usecase: UseCase,
+    store: Store,
+    *,
+    host: str,
+    port: int,
+    backend_port: int,
+    state: Path,
+    anyone: bool = False,
+    grpc_port: int | None = None,
 ) -> dict[str, Any]:
     """Serve a use case until SIGTERM or SIGINT.
 
@@ -54,6 +62,7 @@ def serve(
         backend_port: Port of MLServer on loopback; 0 takes a free one.
         state: Folder that this server may write: settings, kept versions, what is served, the token.
         anyone: Ask for no token; on loopback only.
+        grpc_port: Port of the gRPC door on the same host; None leaves it out.
 
     Returns:
         `endpoint` and `ended`, the signal that ended it.
@@ -69,8 +78,11 @@ def serve(
     if backend_port:
         _listen("127.0.0.1", backend_port, "--backend-port").close()
     listener = _listen(host, port, "--port")
+    if grpc_port is not None:
+        _listen(host, grpc_port, "--grpc-port").close()
+    door = None if grpc_port is None else f"[{host}]:{grpc_port}" if ":" in host else f"{host}:{grpc_port}"
     with listener:
-        return asyncio.run(_serve(usecase, section, store, listener, Backend(state, backend_port), state, tokens))
+        return asyncio.run(_serve(usecase, section, store, listener, Backend(state, backend_port), state, tokens, door))
 
 
 async def _serve(
@@ -81,6 +93,7 @@ async def _serve(
     backend: Backend,
     state: Path,
     tokens: Tokens,
+    grpc_address: str | None,
 ) -> dict[str, Any]:
     keeper = Keeper(usecase, backend, Versions(state / "versions", store, usecase.name), state)
     front = Front(usecase.name, keeper, backend, section.limits, tokens)
@@ -96,6 +109,13 @@ async def _serve(
             timeout_graceful_shutdown=_GRACE,
         )
     )
+    door = None
+    if grpc_address is not None:
+        from eo_serving.grpc_door import GrpcDoor, open_door
+
+        rpc = GrpcDoor(usecase.name, keeper, front, tokens.endpoint)
+        door = await open_door(rpc, grpc_address, section.limits)
+        log.info("V2 over gRPC listens on %s", grpc_address)
     ended: list[str] = []
     supervision = asyncio.create_task(_supervise(backend, keeper))
     following = asyncio.create_task(keeper.follow(section.follow_seconds))
@@ -113,6 +133,8 @@ async def _serve(
     try:
         await server.serve(sockets=[listener])
     finally:
+        if door is not None:
+            await door.stop(_GRACE)
         await front.close()
         if supervision.done():
             await backend.stop()

@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 GREATEST_VALUE: Final = 1e9
 """No sensor counts further; beyond it arithmetic in float32 would lose or overflow."""
 
+V2_DTYPES: Final = {
+    "FP16": "float16", "FP32": "float32", "FP64": "float64",
+    "UINT8": "uint8", "UINT16": "uint16", "UINT32": "uint32", "UINT64": "uint64",
+    "INT8": "int8", "INT16": "int16", "INT32": "int32", "INT64": "int64",
+}  # fmt: skip
+"""NumPy's names of the numbers of V2."""
+
 _FORM: Final = 'Send {"inputs": [[[[...]]]]} or {"instances": ...}, numbers [N, bands, height, width]'
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from mlserver.codecs import NumpyCodec
@@ -16,13 +16,7 @@ from eo_serving.declaration import MASK, PROBABILITY
 from eo_serving.metrics import TIMING, server_timing
 from eo_serving.raster_limits import check_size
 from eo_serving.service import Service
-from eo_serving.tensors import TensorBatch, check_shape, numeric_array, to_reflectance
-
-_DTYPES: Final = {
-    "FP16": "float16", "FP32": "float32", "FP64": "float64",
-    "UINT8": "uint8", "UINT16": "uint16", "UINT32": "uint32", "UINT64": "uint64",
-    "INT8": "int8", "INT16": "int16", "INT32": "int32", "INT64": "int64",
-}  # fmt: skip
+from eo_serving.tensors import V2_DTYPES, TensorBatch, check_shape, numeric_array, to_reflectance
 
 
 def infer(payload: InferenceRequest, service: Service, call: Call) -> InferenceResponse:
@@ -56,12 +50,12 @@ def infer(payload: InferenceRequest, service: Service, call: Call) -> InferenceR
 
 def _tensor(tensor: RequestInput) -> NDArray[Any]:
     datatype = Datatype(tensor.datatype).value  # MLServer keeps the enum's value, types say the enum
-    dtype = _DTYPES.get(datatype)
+    dtype = V2_DTYPES.get(datatype)
     if dtype is None:
         raise DataRefused(
             f"values of type {datatype} are no numbers of a sensor",
             where="inputs",
-            fix=f"Send one of {', '.join(_DTYPES)}",
+            fix=f"Send one of {', '.join(V2_DTYPES)}",
         )
     values = numeric_array(tensor.data.root)
     size = 1
