@@ -82,7 +82,7 @@ class Keeper:
         trouble = ""
         while True:
             await asyncio.sleep(seconds)
-            if self._pinned or not self._backend.live:
+            if self._pinned or not self._backend.live or self._lock.locked():
                 continue
             champion = None
             try:

@@ -43,7 +43,7 @@ def reference(server: Any, tiff_chip: bytes) -> bytes:
 
 
 @pytest.fixture(autouse=True)
-def _lives_on(server: Any, tiff_chip: bytes, reference: bytes, request: Any, record_property: Any) -> Iterator[None]:
+def _lives_on(server: Any, tiff_chip: bytes, reference: bytes, request: Any) -> Iterator[None]:
     """After each of these tests the same processes give the same answer to a good request."""
     backend = server.backend_pid()
     yield
@@ -56,7 +56,9 @@ def _lives_on(server: Any, tiff_chip: bytes, reference: bytes, request: Any, rec
     said = (request.function.__doc__ or request.function.__name__.removeprefix("test_").replace("_", " ")).strip(".")
     what = f"{said}: {called or case.id}" if case else said
     answer = case.params.get("status") if case else None
-    record_property("abuse", [what.splitlines()[0], str(answer or ANSWERS[request.function.__name__])])
+    request.node.user_properties.append(
+        ("abuse", [what.splitlines()[0], str(answer or ANSWERS[request.function.__name__])])
+    )
 
 
 def v2(**changes: Any) -> bytes:
