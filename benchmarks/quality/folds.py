@@ -53,7 +53,7 @@ def run(data: Path, scratch: Path, usecases: Path, changes: Sequence[str] = ()) 
     for fold in range(COUNT):
         own = fold_dataset(scratch / f"fold-{fold}", usecase, dataset, chips, place, side == fold)
         artifact = train_network(usecase, own, section, pairs, lambda figures, epoch: None, progress=True)
-        parts.append(score_split(artifact.model(), own, "validation"))
+        parts.append(score_split(artifact.model().mask, own, "validation"))
     pooled = pool(parts).iou
     print(table(("fold", "water IoU"), [*enumerate(part.iou for part in parts), ("pooled", pooled)]))
     write(

@@ -97,7 +97,7 @@ def train_and_judge(sections: dict[str, Any], store: str, uri: str, seed: int) -
     started = time.process_time()
     artifact = train_network(usecase, dataset, section, pairs, lambda figures, epoch: None, progress=True)
     spent = time.process_time() - started
-    test = score_split(artifact.model(), dataset, "test")
+    test = score_split(artifact.model().mask, dataset, "test")
     return {
         "seed": seed,
         "test_iou": test.iou,
@@ -114,9 +114,9 @@ def score_baselines(dataset: Dataset, usecase: UseCase, images: Path) -> dict[st
     """What needs no network, pooled on the test list: the untuned index, the tuned ones, HLS's own mask."""
     tuned = tuned_index(usecase, dataset)
     found = {
-        "NDWI > 0": score_split(untuned_index(usecase, dataset).model(), dataset, "test"),
+        "NDWI > 0": score_split(untuned_index(usecase, dataset).model().mask, dataset, "test"),
         f"{tuned.description.architecture} > {tuned.description.parameters['threshold']:g}, tuned on training": (
-            score_split(tuned.model(), dataset, "test")
+            score_split(tuned.model().mask, dataset, "test")
         ),
         "NDWI > -0.22": score_index(SpectralIndex("NDWI", 2, 4, -0.22), dataset, "test"),
         "Fmask's water bit": score_fmask(dataset, images),

@@ -69,6 +69,17 @@ def run(program: Path, *arguments: str, **environment: str) -> subprocess.Comple
     )  # fmt: skip
 
 
+@pytest.mark.parametrize(("rank", "left"), [("0", False), ("1", True)])
+def test_only_the_chief_of_several_processes_removes_an_earlier_result(
+    program: Path, tmp_path: Path, rank: str, left: bool
+) -> None:
+    result = tmp_path / "result.json"
+    result.write_text("{}")
+    answer = run(program, "work", "--usecase", "follow", "--store", "/s", "--result", str(result), RANK=rank)
+    assert answer.returncode == 0
+    assert result.exists() == left
+
+
 def test_the_result_is_the_file_and_the_last_line_of_stdout(program: Path, tmp_path: Path) -> None:
     result, xcom = tmp_path / "new" / "result.json", tmp_path / "xcom" / "return.json"
     xcom.parent.mkdir()

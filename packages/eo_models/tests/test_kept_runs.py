@@ -266,7 +266,11 @@ def figures(value: float) -> Figures:
     return Figures(values={"loss": value}, timestamp=1, step=1)
 
 
-def test_a_run_that_cannot_be_read_stays_and_does_not_stop_others(world: World) -> None:
+@pytest.mark.parametrize(
+    ("file", "says"),
+    [("records.jsonl", "line 2 of records.jsonl is no record"), ("run.json", "run.json is none of this release")],
+)
+def test_a_run_that_cannot_be_read_stays_and_does_not_stop_others(world: World, file: str, says: str) -> None:
     from mlflow import MlflowClient
 
     client = MlflowClient()
@@ -277,12 +281,12 @@ def test_a_run_that_cannot_be_read_stays_and_does_not_stop_others(world: World) 
         journal.begin(Kept(run=run.run_id, title="", tracking=f"sqlite:///{world.database}", started=started))
         journal.append(figures(1))
         journal.release()
-    with (journal_folder() / runs[0].run_id / "records.jsonl").open("ab") as stream:
+    with (journal_folder() / runs[0].run_id / file).open("ab") as stream:
         stream.write(b'{"kind":"of another release"}\n')
     outcome = send_kept_runs(wanted={KIND_TAG: "network"})
     assert [one["run"] for one in outcome["sent"]] == [runs[1].run_id]
     assert [one["run"] for one in outcome["kept"]] == [runs[0].run_id]
-    assert "line 2 of records.jsonl is no record" in outcome["kept"][0]["reason"]
+    assert says in outcome["kept"][0]["reason"]
     assert client.get_run(runs[0].run_id).info.status == "RUNNING"
 
 

@@ -51,11 +51,19 @@ def add_step(
     steps: argparse._SubParsersAction[StepParser], name: str, summary: str, handler: Handler, *, store: bool = True
 ) -> StepParser:
     """Add a step with the flags that every step takes, and return its parser for the flags of its own."""
-    parser = steps.add_parser(name, help=summary, description=summary)
-    parser.set_defaults(handler=handler)
+    parser = add_tool(steps, name, summary, handler, store=store)
     parser.add_argument(
         "--usecase", required=True, metavar="NAME", help="name of a use case (usecases/NAME) or path of its file"
     )
+    return parser
+
+
+def add_tool(
+    steps: argparse._SubParsersAction[StepParser], name: str, summary: str, handler: Handler, *, store: bool = True
+) -> StepParser:
+    """Add a command that needs no use case, or finds it itself; as `add_step` otherwise."""
+    parser = steps.add_parser(name, help=summary, description=summary)
+    parser.set_defaults(handler=handler)
     if store:
         parser.add_argument(
             "--store",
@@ -109,8 +117,11 @@ def run_command(parser: StepParser, argv: Sequence[str] | None = None) -> int:
 
 
 def _forget(result_file: Path | None) -> None:
-    """Remove the result of an earlier run: it must not pass for this one's."""
-    if result_file is None:
+    """Remove the result of an earlier run: it must not pass for this one's.
+
+    Of several processes of torchrun the chief alone: another may start again when the chief's result is there.
+    """
+    if result_file is None or os.environ.get("RANK", "0") != "0":
         return
     try:
         result_file.unlink(missing_ok=True)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from eo_data.step import Handler, StepParser, add_step, command_parser, run_command
+from eo_data.step import StepParser, add_step, add_tool, command_parser, run_command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,8 +22,7 @@ def _parser() -> StepParser:
     step.add_argument(
         "--checkpoints",
         metavar="DIR",
-        default=os.environ.get("TERRALOOP_CHECKPOINTS"),
-        help="a folder that outlives this process; else one in the user's cache (TERRALOOP_CHECKPOINTS)",
+        help="a folder that outlives this process; else TERRALOOP_CHECKPOINTS, else one in the user's cache",
     )
     step.add_argument(
         "--resume",
@@ -65,12 +63,12 @@ def _parser() -> StepParser:
     step.add_argument(
         "--storage", metavar="URL", help="database of the study; else tuning.db beside the tracking database or store"
     )
-    tool = _add_tool(steps, "export", "write a version with its evidence into a folder", _export)
+    tool = add_tool(steps, "export", "write a version with its evidence into a folder", _export)
     tool.add_argument("--model", required=True, metavar="URI", help="models:/NAME/VERSION or models:/NAME@champion")
     tool.add_argument("--out", required=True, metavar="FOLDER", help="a new folder")
-    tool = _add_tool(steps, "import", "register an exported version in this store and registry", _import)
+    tool = add_tool(steps, "import", "register an exported version in this store and registry", _import)
     tool.add_argument("--from", dest="source", required=True, metavar="FOLDER", help="what `export` wrote")
-    tool = _add_tool(
+    tool = add_tool(
         steps, "select-best", "rank an experiment's finished runs on one dataset", _select_best, store=False
     )
     tool.add_argument("--experiment", required=True, metavar="NAME", help="the MLflow experiment")
@@ -78,24 +76,7 @@ def _parser() -> StepParser:
         "--usecase", metavar="NAME", help="whose `gate.metric` ranks; the one of the experiment's name unless told"
     )
     tool.add_argument("--dataset", metavar="DIGEST", help="whose runs; that of the newest finished run unless told")
-    _add_tool(steps, "send-runs", "send the runs that were kept while MLflow did not answer", _send_runs, store=False)
-    return parser
-
-
-def _add_tool(
-    steps: argparse._SubParsersAction[StepParser], name: str, summary: str, handler: Handler, *, store: bool = True
-) -> StepParser:
-    """A command that needs no use case: the model's name says it."""
-    parser = steps.add_parser(name, help=summary, description=summary)
-    parser.set_defaults(handler=handler)
-    if store:
-        parser.add_argument(
-            "--store",
-            metavar="URI",
-            default=os.environ.get("TERRALOOP_STORE"),
-            help="root of the store; a plain path is taken as file:// (TERRALOOP_STORE)",
-        )
-    parser.add_argument("--result", metavar="FILE", type=Path, help="write the result, one JSON object, to this file")
+    add_tool(steps, "send-runs", "send the runs that were kept while MLflow did not answer", _send_runs, store=False)
     return parser
 
 

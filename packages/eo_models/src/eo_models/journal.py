@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import math
 import os
 import shutil
 import tempfile
@@ -105,11 +106,19 @@ class Journal:
             self._lock = None
 
     def header(self) -> Kept | None:
-        """What `run.json` says; None where there is no such run (any more)."""
+        """What `run.json` says; None where there is no such run (any more).
+
+        Raises:
+            DataRefused: If it cannot be read: damaged, or written by another release.
+        """
         try:
             return Kept.model_validate_json((self.folder / _HEADER).read_bytes())
-        except (OSError, ValidationError):
+        except FileNotFoundError:
             return None
+        except ValidationError as error:
+            raise self._unreadable(f"{_HEADER} is none of this release") from error
+        except OSError as error:
+            raise self._unreadable(error.strerror or str(error)) from error
 
     def append(self, record: Record) -> None:
         """Keep a record, its files included; on disk when this returns.
@@ -183,11 +192,18 @@ class Journal:
 
 
 def kept_journals() -> list[Journal]:
-    """Every kept run's folder, the oldest run first."""
+    """Every kept run's folder, the oldest run first, those that cannot be read last."""
     root = journal_folder()
     found = [Journal(path.parent) for path in root.glob(f"*/{_HEADER}")] if root.is_dir() else []
-    headers = [(header.started, header.run, journal) for journal in found if (header := journal.header()) is not None]
-    return [journal for _, _, journal in sorted(headers, key=lambda one: one[:2])]
+
+    def age(journal: Journal) -> tuple[float, str]:
+        try:
+            header = journal.header()
+        except DataRefused:
+            header = None
+        return (math.inf if header is None else header.started), journal.folder.name
+
+    return sorted(found, key=age)
 
 
 @contextmanager

@@ -44,7 +44,12 @@ def send_kept_runs(wanted: Mapping[str, str] | None = None) -> dict[str, Any]:
         if not journal.acquire():
             continue
         try:
-            header = journal.header()  # read again under the lock: another process may have sent it meanwhile
+            try:
+                header = journal.header()  # under the lock: another process may have sent it meanwhile
+            except DataRefused as error:
+                log.warning("%s", error)
+                kept.append({"run": journal.folder.name, "folder": str(journal.folder), "reason": error.what})
+                continue
             if header is None or header.tracking != here:
                 continue
             client = client or connect()

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 from eo_data.digests import sha256
 from eo_data.errors import TemporaryFailure, TerraloopError
@@ -33,9 +33,15 @@ log = logging.getLogger(__name__)
 MODEL_FOLDER: Final = "model"
 """Folder of a version's files among its run's artifacts."""
 
+_NO_SUCH_RUN: Final = "RESOURCE_DOES_NOT_EXIST"
+
 KIND_TAG: Final = "terraloop.kind"
 TRAIN_TAG: Final = "terraloop.train.sha256"
 CODE_TAG: Final = "terraloop.code"
+
+
+class GivenUp(Exception):
+    """What a run is for is given up on purpose: it neither finished, to be ranked, nor failed, and ends as killed."""
 
 
 @dataclass(frozen=True)
@@ -119,10 +125,38 @@ class Registry:
                 fix="Run the step again: it finds what is registered",
             ) from kept
         except BaseException as error:
-            log.warning("run %s ends: %s", run.id, type(error).__name__)
-            self._end(run, "FAILED" if isinstance(error, Exception) else "KILLED")
+            self._end(run, error)
             raise
         run.end("FINISHED")
+
+    @contextmanager
+    def resume(self, run_id: str) -> Iterator[Run]:
+        """A run that goes on, ended as finished, failed or killed.
+
+        Raises:
+            TemporaryFailure: If MLflow does not answer.
+        """
+        run = self.reopen(run_id)
+        with answering():
+            self._client.update_run(run_id, status="RUNNING")
+        try:
+            yield run
+        except BaseException as error:
+            self._end(run, error)
+            raise
+        run.end("FINISHED")
+
+    def has_run(self, run_id: str) -> bool:
+        """Whether there is such a run (still)."""
+        from mlflow.exceptions import MlflowException
+
+        with answering():
+            try:
+                return bool(self._client.get_run(run_id).info.lifecycle_stage == "active")
+            except MlflowException as error:
+                if error.error_code == _NO_SUCH_RUN:
+                    return False
+                raise
 
     def reopen(self, run_id: str) -> Run:
         """A run that has ended, to log what became known later.
@@ -219,9 +253,11 @@ class Registry:
                 elif current is None or int(current) != version:
                     self._client.set_registered_model_alias(self.name, alias, str(version))
 
-    def _end(self, run: Run, status: Literal["FAILED", "KILLED"]) -> None:
+    def _end(self, run: Run, error: BaseException) -> None:
+        failed = isinstance(error, Exception) and not isinstance(error, GivenUp)
+        log.warning("run %s ends: %s", run.id, type(error).__name__)
         try:
-            run.end(status)
+            run.end("FAILED" if failed else "KILLED")
         except TerraloopError as error:  # the first error is the one to tell
             log.warning("the run's end could not be recorded: %s", error)
 

@@ -260,7 +260,7 @@ def train_network(
             "processes": processes.size,
         },
     )
-    validation = score_split(draft.model(), dataset, "validation")
+    validation = score_split(draft.model().mask, dataset, "validation")
     figures = {f"validation_{name}": value for name, value in validation.figures().items()}
     return Artifact(
         graph, draft.description.model_copy(update={"metrics": rounded({**draft.description.metrics, **figures})})

@@ -8,25 +8,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from eo_data.dataset import Dataset, model_input
+from eo_data.dataset import Dataset
 from eo_data.errors import UsageError
 from eo_data.model.session import classify
-from eo_data.tiling import Pixels, predict_array
+from eo_data.tiling import Pixels, Valid, predict_array
 from eo_data.usecase import UseCase
 from eo_models.code_identity import code_identity
 from eo_models.configuration import TrainSection, require_extra, train_section
-from eo_models.confusion import Counts, count, pool
+from eo_models.confusion import Counts
 from eo_models.divergence import Diverged
 from eo_models.inputs import band_pairs
 from eo_models.members import fit_members
 from eo_models.model_card import settings
-from eo_models.registry import CODE_TAG, KIND_TAG, TRAIN_TAG, Registry
+from eo_models.registry import CODE_TAG, KIND_TAG, TRAIN_TAG, GivenUp, Registry
 from eo_models.search_space import TuneSection, suggest, with_values
 from eo_models.studies import REASON
 from eo_models.tracked_run import Run
-from eo_models.tracking import DATASET_TAG, answering, connect
+from eo_models.tracking import DATASET_TAG
+from eo_models.versions import score_split
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from optuna import Trial
     from torch import nn
 
@@ -39,7 +42,7 @@ CHOSEN: Final = "terraloop.chosen"
 """Attribute of a trial: the settings that it tried, as they go into a `train` section."""
 
 
-class Pruned(Exception):
+class Pruned(GivenUp):
     """A trial is given up after an epoch: raised inside `fit`, which lets it through."""
 
 
@@ -110,27 +113,23 @@ class Objective:
             "terraloop.study": self.study,
         }
         last: dict[str, float | None] = {}
-        try:
-            with self.registry.run(f"trial {trial.number}", tags, parent=self.parent) as run:
-                trial.set_user_attr(RUN, run.id)
-                run.log_parameters(settings(section.model_dump(mode="json")))
+        with self.registry.run(f"trial {trial.number}", tags, parent=self.parent) as run:
+            trial.set_user_attr(RUN, run.id)
+            run.log_parameters(settings(section.model_dump(mode="json")))
 
-                def on_epoch(epoch: int, figures: dict[str, float]) -> None:
-                    run.log_metrics(figures, epoch)
-                    last.update(figures)
-                    self._judge(trial, figures.get(self.metric), epoch)
+            def on_epoch(epoch: int, figures: dict[str, float]) -> None:
+                run.log_metrics(figures, epoch)
+                last.update(figures)
+                self._judge(trial, figures.get(self.metric), epoch)
 
-                fitted = fit_members(self.dataset, section, pairs, on_epoch, progress=False)
-                figures = score_network(fitted.network, self.dataset, section).figures()
-                last |= {f"validation_{name}": value for name, value in figures.items()}
-                run.log_metrics(last, fitted.epochs)
-                value = last.get(self.metric)
-                if value is None or not math.isfinite(value):
-                    raise Failed(f"'{self.metric}' is undefined")
-                return value
-        except Pruned:
-            end_run(run.id, "KILLED")  # it neither finished, to be ranked, nor failed
-            raise
+            fitted = fit_members(self.dataset, section, pairs, on_epoch, progress=False)
+            figures = score_network(fitted.network, self.dataset, section).figures()
+            last |= {f"validation_{name}": value for name, value in figures.items()}
+            run.log_metrics(last, fitted.epochs)
+            value = last.get(self.metric)
+            if value is None or not math.isfinite(value):
+                raise Failed(f"'{self.metric}' is undefined")
+            return value
 
     def _judge(self, trial: Trial, value: float | None, epoch: int) -> None:
         """Tell Optuna of an epoch.
@@ -161,33 +160,14 @@ def score_network(network: nn.Module, dataset: Dataset, section: TrainSection) -
     """
     import torch
 
-    def predict(tiles: Pixels) -> Pixels:
+    plan = section.tiles.tiling().plan()
+
+    def probabilities(tiles: Pixels) -> Pixels:
         with torch.inference_mode():
             probability: Pixels = torch.softmax(network(torch.from_numpy(tiles)), dim=1).numpy()
         return probability
 
-    plan, parts = section.tiles.tiling().plan(), []
-    for chip in dataset.chips("validation"):
-        image, label = dataset.read(chip)
-        pixels, valid = model_input(image)
-        parts.append(count(classify(predict_array(pixels, valid, predict, plan), valid), label))
-    return pool(parts)
+    def predict(pixels: Pixels, valid: Valid) -> NDArray[np.uint8]:
+        return classify(predict_array(pixels, valid, probabilities, plan), valid)
 
-
-def end_run(run_id: str, status: str) -> None:
-    """Record how a run ended: `FINISHED`, `FAILED` or `KILLED`."""
-    with answering():
-        connect().set_terminated(run_id, status)
-
-
-def run_exists(run_id: str) -> bool:
-    """Whether the tracking store has a run: a study outlives one that was set up anew."""
-    from mlflow.exceptions import MlflowException
-
-    with answering():
-        try:
-            return bool(connect().get_run(run_id).info.lifecycle_stage == "active")
-        except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                return False
-            raise
+    return score_split(predict, dataset, "validation")

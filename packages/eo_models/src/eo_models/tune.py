@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -38,8 +39,8 @@ from eo_models.studies import (
     tally,
 )
 from eo_models.tracked_run import Run
-from eo_models.tracking import DATASET_TAG, answering, connect
-from eo_models.trials import CHOSEN, RUN, Failed, Objective, end_run, run_exists
+from eo_models.tracking import DATASET_TAG
+from eo_models.trials import CHOSEN, RUN, Failed, Objective
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -97,7 +98,9 @@ def tune(
     fingerprint = json_digest([dataset.digest, usecase.digest("train"), space, metric, code_identity()])
     title = name or f"{usecase.name}-{fingerprint[:12]}"
     registry = Registry(usecase.name)
-    study = open_study(place, title, fingerprint, section, falls=lower_is_better(metric), on_lost=_end_lost)
+    study = open_study(
+        place, title, fingerprint, section, falls=lower_is_better(metric), on_lost=partial(_end_lost, registry)
+    )
     existing = _ended(study) >= wanted
     with keeping(place), _parent_run(registry, study, usecase, dataset) as parent:
         now = present(section, train)
@@ -165,7 +168,7 @@ def _best(study: Study, usecase: UseCase) -> dict[str, Any]:
 def _parent_run(registry: Registry, study: Study, usecase: UseCase, dataset: Dataset) -> Iterator[Run]:
     """The run above the trials: made with the study, opened again where the study goes on."""
     known = study.user_attrs.get(RUN)
-    if known is None or not run_exists(known):
+    if known is None or not registry.has_run(known):
         tags = {
             KIND_TAG: "study",
             DATASET_TAG: dataset.digest,
@@ -175,23 +178,16 @@ def _parent_run(registry: Registry, study: Study, usecase: UseCase, dataset: Dat
         with registry.run(f"tune {study.study_name}", tags) as run:
             study.set_user_attr(RUN, run.id)
         known = run.id
-    run = registry.reopen(known)
-    with answering():
-        connect().update_run(known, status="RUNNING")
-    try:
+    with registry.resume(known) as run:
         yield run
-    except BaseException as error:
-        end_run(known, "FAILED" if isinstance(error, Exception) else "KILLED")
-        raise
-    end_run(known, "FINISHED")
 
 
-def _end_lost(trial: FrozenTrial) -> None:
+def _end_lost(registry: Registry, trial: FrozenTrial) -> None:
     """End the run of a trial whose process is gone."""
     log.warning("tune: trial %d was lost with its process", trial.number)
     run = trial.user_attrs.get(RUN)
-    if run is not None and run_exists(run):
-        end_run(run, "KILLED")
+    if run is not None and registry.has_run(run):
+        registry.reopen(run).end("KILLED")
 
 
 def _require_positive(flag: str, value: float | None) -> None:

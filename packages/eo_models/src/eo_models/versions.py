@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from eo_data.dataset import Dataset, model_input
 from eo_data.digests import sha256
 from eo_data.model.description import ModelClass, ModelDescription, ModelInput, ModelOutput, Tiling
 from eo_data.model.session import OnnxModel
 from eo_data.provenance import git_commit
+from eo_data.tiling import Pixels, Valid
 from eo_data.usecase import Split, UseCase
 from eo_models.confusion import Counts, count, pool
 from eo_models.golden import empty_golden_chip, with_golden_chip
+
+Predict = Callable[[Pixels, Valid], NDArray[np.uint8]]
+"""A chip's mask `[h, w]` of its pixels `[bands, h, w]` and of where they have data `[h, w]`."""
 
 INDEX_TILING = Tiling(tile=256, halo=0, blend=0)
 """An index looks at one pixel: no halo, no seams."""
@@ -94,10 +101,10 @@ def rounded(metrics: Mapping[str, float | None]) -> dict[str, float | None]:
     return {name: None if value is None else round(value, 6) for name, value in metrics.items()}
 
 
-def score_split(model: OnnxModel, dataset: Dataset, split: Split) -> Counts:
-    """Pooled counts of a model on a split, through its own tile plan."""
+def score_split(predict: Predict, dataset: Dataset, split: Split) -> Counts:
+    """Pooled counts of what predicts a chip's mask, on a split."""
     parts = []
     for chip in dataset.chips(split):
         image, label = dataset.read(chip)
-        parts.append(count(model.mask(*model_input(image)), label))
+        parts.append(count(predict(*model_input(image)), label))
     return pool(parts)
