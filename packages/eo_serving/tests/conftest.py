@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ from eo_data.model.session import OnnxModel, golden_valid
 from eo_data.store import Store
 from eo_data.usecase import UseCase
 from eo_serving.service import Service, open_service
+
+from .scene_server import SceneServer
 
 ROOT = Path(__file__).parents[3]
 S2_BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
@@ -162,6 +164,14 @@ def registry(tmp_path_factory: pytest.TempPathFactory, water: UseCase) -> Regist
             reason="bootstrap" if number == 1 else "gate",
         )
     return Registry(tracking, store, kept)
+
+
+@pytest.fixture(scope="module")
+def scene_server() -> Iterator[SceneServer]:
+    """A web server without any file yet."""
+    server = SceneServer()
+    with server.running():
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from eo_data.errors import UsageError
 from eo_data.section import Section
 
 MEBIBYTE = 2**20
@@ -31,6 +32,30 @@ class Limits(Section):
     waiting: int = Field(default=16, ge=0, le=1024, description="requests that may wait for their turn; more: 429")
 
 
+class Remote(Section):
+    """Which addresses a request may name in place of a raster: none, unless prefixes are listed.
+
+    Attributes:
+        prefixes: Beginnings of http(s) and s3 addresses, each ending with a slash.
+        private: Whether the prefixes' http(s) servers may stand in a private network, such as one's own store.
+    """
+
+    prefixes: tuple[str, ...] = ()
+    private: bool = False
+    max_bytes: int = Field(default=256 * MEBIBYTE, ge=1024, description="that are fetched for one request: 413")
+    seconds: float = Field(default=60.0, gt=0, description="in which they must have come: 504")
+
+    @field_validator("prefixes")
+    @classmethod
+    def _are_prefixes(cls, prefixes: tuple[str, ...]) -> tuple[str, ...]:
+        from eo_serving.remote_rules import require_prefix
+
+        try:
+            return tuple(map(require_prefix, prefixes))
+        except UsageError as error:
+            raise ValueError(f"{error.what}. {error.fix}") from error
+
+
 class ServeSection(Section):
     """The `serve` section.
 
@@ -39,9 +64,11 @@ class ServeSection(Section):
         minibatch: Tiles that go to the model at once.
         follow_seconds: Between two looks at the ledger for another champion.
         limits: What one request may cost.
+        remote: Which addresses a request may name.
     """
 
     threads: int = Field(default=1, ge=1, le=64)
     minibatch: int = Field(default=2, ge=1, le=64)
     follow_seconds: float = Field(default=3.0, ge=0.1, le=86400)
     limits: Limits = Limits()
+    remote: Remote = Remote()

@@ -81,6 +81,8 @@ class _Decoder:
         radiometry: tuple[float | None, float | None],
         bands: list[str] | None,
         seconds: float | None,
+        asset: dict[str, Any] | None,
+        properties: dict[str, Any] | None,
     ) -> dict[str, Any]:
         self._close()
         _allow_processor_seconds(seconds)
@@ -92,6 +94,8 @@ class _Decoder:
             _limits_section(limits),
             (radiometry[0], radiometry[1]),
             None if bands is None else tuple(bands),
+            asset,
+            properties,
         )
         image = self._image = self._opened.enter_context(open_body(body))
         rule = image.radiometry

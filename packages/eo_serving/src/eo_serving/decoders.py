@@ -201,6 +201,7 @@ class _Decoder:
         answer = self.ask(
             seconds, order="open", size=len(body.content), data=body.data.model_dump_json(),
             limits=body.limits.model_dump_json(), radiometry=body.radiometry, bands=body.bands, seconds=seconds,
+            asset=body.asset, properties=body.properties,
         )  # fmt: skip
         try:
             header = _Header.model_validate(answer)

@@ -20,8 +20,9 @@ from starlette.routing import Route
 from eo_data.errors import TerraloopError, UsageError
 from eo_serving.admission import Admission, check_lists, read_body
 from eo_serving.backend import mlserver_problem
+from eo_serving.configuration import ServeSection
 from eo_serving.keeper import described
-from eo_serving.media import JSON, MediaType
+from eo_serving.media import GEOJSON, JSON, MediaType
 from eo_serving.metrics import EXPOSITION_TYPE, TIMING, Metrics
 from eo_serving.page import page
 from eo_serving.problem import (
@@ -32,6 +33,7 @@ from eo_serving.problem import (
     Problem,
     UnsupportedType,
 )
+from eo_serving.remote_reading import as_sent
 from eo_serving.tokens import check_token
 
 if TYPE_CHECKING:
@@ -39,8 +41,8 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
+    from eo_data.usecase import UseCase
     from eo_serving.backend import Backend
-    from eo_serving.configuration import Limits
     from eo_serving.keeper import Keeper
     from eo_serving.tokens import Tokens
 
@@ -49,26 +51,29 @@ log = logging.getLogger(__name__)
 _MARGIN: Final = 15.0
 """Seconds that MLServer gets beyond the request's limit to say itself that time is up."""
 _RELOAD_BYTES: Final = 4096
+INVOCATIONS: Final = "/invocations"
+JSON_TYPES: Final = (JSON, GEOJSON)
 
 
 class Front:
     """The front's routes.
 
     Args:
-        name: The served model's name.
+        usecase: What is served.
         keeper: Which version is served.
         backend: Where requests go.
-        limits: What one request may cost.
         tokens: Which tokens are asked for.
     """
 
-    def __init__(self, name: str, keeper: Keeper, backend: Backend, limits: Limits, tokens: Tokens) -> None:
-        self._name = name
+    def __init__(self, usecase: UseCase, keeper: Keeper, backend: Backend, tokens: Tokens) -> None:
+        self._name = usecase.name
+        self._data = usecase.data
+        self._serve = usecase.section("serve", ServeSection)
+        self._limits = self._serve.limits
         self._keeper = keeper
         self._backend = backend
-        self._limits = limits
         self._tokens = tokens
-        self._admission = Admission(limits)
+        self._admission = Admission(self._limits)
         self._metrics = Metrics()
         # Kept connections end here before MLServer ends them (5 s), so that none is used while it closes.
         self._client = httpx.AsyncClient(
@@ -82,7 +87,7 @@ class Front:
             Route("/healthz", self.health),
             Route("/readyz", self.ready),
             Route("/metrics", self.metrics),
-            Route("/invocations", self.invocations, methods=["POST"]),
+            Route(INVOCATIONS, self.invocations, methods=["POST"]),
             Route("/v2/health/live", self.health),
             Route("/v2/health/ready", self.ready),
             Route("/v2/models/{name}", self.metadata),
@@ -133,9 +138,9 @@ class Front:
 
     async def invocations(self, request: Request) -> Response:
         """Rasters and MLflow's JSON in, masks out."""
-        is_json = MediaType.parse(request.headers.get("content-type", "")).name == JSON
+        is_json = MediaType.parse(request.headers.get("content-type", "")).name in JSON_TYPES
         most = self._limits.max_json_bytes if is_json else self._limits.max_body_bytes
-        return await self._infer(request, "/invocations", min(most, self._limits.max_body_bytes))
+        return await self._infer(request, INVOCATIONS, min(most, self._limits.max_body_bytes))
 
     async def infer(self, request: Request) -> Response:
         """V2 tensors in, masks out."""
@@ -170,7 +175,7 @@ class Front:
         """
         headers = {"content-type": content_type, "accept": accept}
         async with self._admission.place(), self._admission.turn():
-            return await self._forward("POST", "/invocations", headers, body)
+            return await self._forward("POST", INVOCATIONS, headers, body)
 
     async def _infer(self, request: Request, path: str, most: int) -> Response:
         self._check_endpoint_token(request)
@@ -182,10 +187,15 @@ class Front:
             began = time.perf_counter()
             body = await read_body(request, most, self._limits.body_seconds)
             self._metrics.took_body(len(body), time.perf_counter() - began)
-            if MediaType.parse(request.headers.get("content-type", "")).name == JSON:
+            if MediaType.parse(request.headers.get("content-type", "")).name in JSON_TYPES:
                 check_lists(body, self._limits.max_json_lists)
+            query = request.url.query
             async with self._admission.turn():
-                return await self._forward("POST", path, headers, body, request.url.query)
+                if path == INVOCATIONS:
+                    named = await as_sent(headers, body, query, self._data, self._serve)
+                    if named is not None:
+                        headers, body, query = named.headers, named.body, named.query
+                return await self._forward("POST", path, headers, body, query)
 
     async def _forward(
         self, method: str, path: str, headers: dict[str, str] | None = None, body: bytes = b"", query: str = ""

@@ -14,7 +14,7 @@ import numpy as np
 from eo_data.errors import UsageError
 from eo_data.tiling import array_reader
 from eo_serving.call import Call
-from eo_serving.media import JSON, NPY, TIFF, MediaType, Offer, negotiate
+from eo_serving.media import GEOJSON, JSON, NPY, TIFF, MediaType, Offer, negotiate
 from eo_serving.problem import UnsupportedType
 from eo_serving.raster_answers import RASTER_ANSWERS, npy_file
 from eo_serving.raster_bodies import OpenBody, RasterBody, open_body
@@ -38,12 +38,14 @@ class Invocation:
         accept: The Accept header; None where there is none.
         query: The query string, without its question mark.
         body: The body.
+        item: What a STAC item says of the body's values, as JSON; the front alone sends it. None without an item.
     """
 
     content_type: str
     accept: str | None
     query: str
     body: bytes
+    item: str | None = None
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ def answer(invocation: Invocation, service: Service, call: Call | None = None, o
         raise UnsupportedType(
             f"a body of type '{kind.name or 'none'}' is not taken",
             where="Content-Type",
-            fix=f"Send {TIFF}, {JSON} or {NPY}",
+            fix=f"Send {TIFF}, {JSON}, {NPY} or {GEOJSON}",
         )
     if not invocation.body:
         raise UsageError("the body is empty", where="body", fix="Send a GeoTIFF, or JSON with 'inputs'")
@@ -161,7 +163,11 @@ def _answer_tensor(invocation: Invocation, query: Query, service: Service, call:
 
 def _answer_raster(invocation: Invocation, query: Query, service: Service, call: Call, opener: OpenBody) -> Answer:
     offer = negotiate(invocation.accept, tuple(RASTER_ANSWERS))
-    sent = RasterBody(invocation.body, service.data, service.serve.limits, query.radiometry, query.bands)
+    said = {} if invocation.item is None else json.loads(invocation.item)
+    sent = RasterBody(
+        invocation.body, service.data, service.serve.limits, query.radiometry, query.bands,
+        said.get("asset"), said.get("properties"),
+    )  # fmt: skip
     with call.stage("decode"), opener(sent, call.left) as image:
         with call.stage("encode"):
             body = RASTER_ANSWERS[offer](image, service, call)

@@ -15,6 +15,8 @@ GEOJSON: Final = "application/geo+json"
 NPY: Final = "application/x-npy"
 PNG: Final = "image/png"
 GEOTIFF_TYPE: Final = "image/tiff; application=geotiff"
+ITEM_HEADER: Final = "terraloop-item"
+"""From the front to MLServer alone: what a STAC item says of the values in the body, as JSON."""
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,8 @@ class RasterBody:
         limits: What one request may cost.
         radiometry: Scale and offset that the request states, each None where it does not.
         bands: Names of the bands in their order that the request states; None where it does not.
+        asset: What a STAC item says of the raster; None without an item.
+        properties: What it says of the scene.
     """
 
     content: bytes
@@ -39,6 +41,8 @@ class RasterBody:
     limits: Limits
     radiometry: tuple[float | None, float | None] = (None, None)
     bands: tuple[str, ...] | None = None
+    asset: dict[str, Any] | None = None
+    properties: dict[str, Any] | None = None
 
 
 class OpenRaster(Protocol):
@@ -88,7 +92,10 @@ def open_body(body: RasterBody, seconds: float | None = None) -> Iterator[OpenRa
     """
     from eo_data.rasters import open_image
 
-    with open_image(body.content, body.data, where="body", request=body.radiometry, bands=body.bands) as image:
+    with open_image(
+        body.content, body.data, where="body", asset=body.asset, properties=body.properties,
+        request=body.radiometry, bands=body.bands,
+    ) as image:  # fmt: skip
         check_size(body.limits, image.shape)
         check_blocks(body.content, len(image.indexes), body.data, body.limits)
         yield image

@@ -22,6 +22,7 @@ from eo_data.usecase import UseCase
 from eo_serving import inservice
 from eo_serving.call import Call
 from eo_serving.invocation import Invocation, answer
+from eo_serving.media import ITEM_HEADER
 from eo_serving.metrics import TIMING, server_timing
 from eo_serving.problem import PROBLEM_TYPE, NoModel, Problem
 from eo_serving.service import Service, open_service
@@ -42,6 +43,7 @@ async def read_invocation(request: Request) -> Invocation:
         accept=request.headers.get("accept"),
         query=request.url.query,
         body=await request.body(),
+        item=request.headers.get(ITEM_HEADER),
     )
 
 

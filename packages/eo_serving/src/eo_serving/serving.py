@@ -96,7 +96,7 @@ async def _serve(
     grpc_address: str | None,
 ) -> dict[str, Any]:
     keeper = Keeper(usecase, backend, Versions(state / "versions", store, usecase.name), state)
-    front = Front(usecase.name, keeper, backend, section.limits, tokens)
+    front = Front(usecase, keeper, backend, tokens)
     server = _Server(
         uvicorn.Config(
             front.application(),

@@ -97,10 +97,7 @@ StartServer = Callable[..., Server]
 def start_server(tmp_path_factory: pytest.TempPathFactory, registry: Any) -> Iterator[StartServer]:
     """Start servers of the use case `water` with small limits; all end with the session."""
     started: list[Server] = []
-    usecase = tmp_path_factory.mktemp("usecases") / "water" / "usecase.yaml"
-    usecase.parent.mkdir()
     sections = yaml.safe_load((ROOT / "usecases" / "water" / "usecase.yaml").read_text())
-    usecase.write_text(yaml.safe_dump({**sections, "serve": {"limits": LIMITS}}))
 
     def start(
         state: Path,
@@ -108,8 +105,12 @@ def start_server(tmp_path_factory: pytest.TempPathFactory, registry: Any) -> Ite
         port: int | None = None,
         tracking: str | None = None,
         options: tuple[str, ...] = ("--open",),
+        serve: dict[str, Any] | None = None,
         **variables: str,
     ) -> Server:
+        usecase = tmp_path_factory.mktemp("usecases") / "water" / "usecase.yaml"
+        usecase.parent.mkdir()
+        usecase.write_text(yaml.safe_dump({**sections, "serve": {"limits": LIMITS, **(serve or {})}}))
         address = port or free_port()
         log = state.parent / f"{state.name}-{len(started)}.log"
         environment = {

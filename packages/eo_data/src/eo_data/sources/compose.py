@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
@@ -45,6 +45,7 @@ def compose(
     *,
     where: str,
     area: Area | None = None,
+    require: Callable[[GeoBox], None] | None = None,
 ) -> None:
     """Write several files as one GeoTIFF (tiled 512, deflate, bands described by the use case's names).
 
@@ -58,6 +59,7 @@ def compose(
         target: Where to; written whole or not at all.
         where: What the scene is called in messages.
         area: West, south, east, north in degrees: only this window is read, in whole pixels.
+        require: Called with the grid before any pixel is read; what it raises ends the work.
 
     Raises:
         DataRefused: If an input band is missing, a file cannot be read, or the files cannot stand in one.
@@ -74,6 +76,8 @@ def compose(
         if area is not None:
             grid = cut_to_area(grid, area, where)
         _require_size(grid, data.expectations.max_size, where)
+        if require is not None:
+            require(grid)
         if nodata is None:
             _require_cover(headers, grid, where)
         bands = _load(headers, data, grid, dtype, nodata)

@@ -98,7 +98,7 @@ class StacSource:
         chosen = choose_assets(candidate.item, self._data, candidate.where)
         target = folder / f"{json_digest([candidate.collection, candidate.id])[:16]}.tif"
         compose([one.file for one in chosen], self._data, target, where=candidate.where, area=self._area)
-        return Fetched(target, None, _composed_item(candidate, chosen))
+        return Fetched(target, None, composed_item(candidate.item, candidate.where, candidate.collection, chosen))
 
     def _candidate(self, found: Found) -> Candidate:
         where = plain(found.where)
@@ -143,9 +143,15 @@ def _require_reachable(item: dict[str, Any], where: str) -> None:
         )
 
 
-def _composed_item(candidate: Candidate, chosen: list[ChosenBand]) -> dict[str, Any]:
-    """The item of the composed image; geometry and grid are left to who reads the raster."""
-    item = candidate.item or {}
+def composed_item(item: dict[str, Any], where: str, collection: str, chosen: Sequence[ChosenBand]) -> dict[str, Any]:
+    """The item of an image that `compose` made; geometry and grid are left to who reads the raster.
+
+    Args:
+        item: The source's own item.
+        where: Its address.
+        collection: Its collection.
+        chosen: The bands that the image holds, in their order.
+    """
     bands = []
     for one in chosen:
         common = {"eo:common_name": one.band.common_name} if one.band.common_name else {}
@@ -153,11 +159,11 @@ def _composed_item(candidate: Candidate, chosen: list[ChosenBand]) -> dict[str, 
     return {
         "type": "Feature",
         "stac_version": "1.1.0",
-        "id": candidate.id,
-        "collection": candidate.collection,
+        "id": item["id"],
+        "collection": collection,
         "geometry": None,
         "properties": {key: value for key, value in item["properties"].items() if not key.startswith("proj:")},
-        "links": [{"rel": "derived_from", "href": candidate.where}],
+        "links": [{"rel": "derived_from", "href": where}],
         "assets": {IMAGE_ASSET: {"href": "./image.tif", "type": "image/tiff; application=geotiff", "bands": bands}},
     }
 

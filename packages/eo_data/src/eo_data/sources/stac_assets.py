@@ -119,7 +119,10 @@ def _media_type(asset: dict[str, Any]) -> str:
 
 
 def _suffix(asset: dict[str, Any]) -> str:
-    return PurePosixPath(urlsplit(asset["href"]).path).suffix.lower()
+    try:
+        return PurePosixPath(urlsplit(asset["href"]).path).suffix.lower()
+    except ValueError:  # no address at all
+        return ""
 
 
 def _is_jp2(asset: dict[str, Any]) -> bool:
