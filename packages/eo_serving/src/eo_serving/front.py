@@ -24,7 +24,7 @@ from eo_serving.configuration import ServeSection
 from eo_serving.keeper import described
 from eo_serving.media import GEOJSON, JSON, MediaType
 from eo_serving.metrics import EXPOSITION_TYPE, TIMING, Metrics
-from eo_serving.page import page
+from eo_serving.page import PAGE_HEADERS, PageFacts, page, page_file
 from eo_serving.problem import (
     PROBLEM_TYPE,
     NoModel,
@@ -66,8 +66,8 @@ class Front:
     """
 
     def __init__(self, usecase: UseCase, keeper: Keeper, backend: Backend, tokens: Tokens) -> None:
+        self._usecase = usecase
         self._name = usecase.name
-        self._data = usecase.data
         self._serve = usecase.section("serve", ServeSection)
         self._limits = self._serve.limits
         self._keeper = keeper
@@ -84,6 +84,8 @@ class Front:
         """The ASGI application."""
         routes = [
             Route("/", self.show_page),
+            Route("/page.css", self.page_style),
+            Route("/page.js", self.page_script),
             Route("/healthz", self.health),
             Route("/readyz", self.ready),
             Route("/metrics", self.metrics),
@@ -121,12 +123,18 @@ class Front:
 
     async def show_page(self, request: Request) -> Response:
         """A page for people."""
-        files = self._keeper.files
-        policy = "default-src 'none'; style-src 'unsafe-inline'"
-        return HTMLResponse(
-            page(self._name, files, f"{request.url.scheme}://{request.url.netloc}"),
-            headers={"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff"},
-        )
+        address = f"{request.url.scheme}://{request.url.netloc}"
+        asks = self._tokens.endpoint is not None
+        facts = PageFacts(self._usecase, self._keeper.files, address, self._limits.max_body_bytes, asks)
+        return HTMLResponse(page(facts), headers=PAGE_HEADERS)
+
+    async def page_style(self, request: Request) -> Response:
+        """The page's style sheet."""
+        return Response(page_file("page.css"), media_type="text/css", headers=PAGE_HEADERS)
+
+    async def page_script(self, request: Request) -> Response:
+        """The page's script."""
+        return Response(page_file("page.js"), media_type="text/javascript", headers=PAGE_HEADERS)
 
     async def metrics(self, request: Request) -> Response:
         """Prometheus' exposition; behind the endpoint's token where there is one."""
@@ -192,7 +200,7 @@ class Front:
             query = request.url.query
             async with self._admission.turn():
                 if path == INVOCATIONS:
-                    named = await as_sent(headers, body, query, self._data, self._serve)
+                    named = await as_sent(headers, body, query, self._usecase.data, self._serve)
                     if named is not None:
                         headers, body, query = named.headers, named.body, named.query
                 return await self._forward("POST", path, headers, body, query)

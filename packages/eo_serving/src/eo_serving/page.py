@@ -1,57 +1,91 @@
-"""The page at `/`: what answers here, and how to ask it. Self-contained, without scripts."""
+"""The page at `/`: a GeoTIFF is dropped, its mask is shown; what answers here, and how to ask it from elsewhere."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cache
 from html import escape
-from typing import TYPE_CHECKING
+from importlib.resources import files
+from string import Template
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from eo_data.model.files import ModelFiles
+    from eo_data.usecase import UseCase
 
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 3rem auto; padding: 0 1rem; color: #1c2733; }
-dt { font-weight: 600; } dd { margin: 0 0 .6rem 0; } code, pre { font-family: ui-monospace, monospace; }
-pre { background: #f2f4f7; padding: .8rem; overflow-x: auto; } .mark { display: inline-block; width: .9em; height: .9em;
-border: 1px solid #889; margin-right: .4em; vertical-align: -.1em; }
-@media (prefers-color-scheme: dark) { body { background: #10161d; color: #dde3ea; } pre { background: #1b242e; } }
-"""
+POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+"""The page's Content-Security-Policy: nothing but its own files, its own server, and pictures that it made."""
+
+PAGE_HEADERS: Final = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
 
 
-def page(name: str, files: ModelFiles | None, address: str) -> str:
-    """The page as HTML.
+@dataclass(frozen=True)
+class PageFacts:
+    """What the page tells.
 
-    Args:
-        name: The served model's name.
+    Attributes:
+        usecase: What is served.
         files: The version that answers; None where there is none.
         address: How the page was reached, `http://127.0.0.1:5002`.
+        max_bytes: Of a body.
+        asks_token: Whether requests need a token.
     """
-    body = _version(files) if files else "<p>No model is loaded yet: every request is answered 503.</p>"
+
+    usecase: UseCase
+    files: ModelFiles | None
+    address: str
+    max_bytes: int
+    asks_token: bool
+
+
+def page(facts: PageFacts) -> str:
+    """The page as HTML."""
     call = (
-        f"curl --data-binary @scene.tif -H 'Content-Type: image/tiff' -o mask.tif {address}/invocations\n"
-        f"curl -d @chip.json -H 'Content-Type: application/json' {address}/invocations"
+        f"curl --data-binary @scene.tif -H 'Content-Type: image/tiff' -o mask.tif {facts.address}/invocations\n"
+        f"curl -d @chip.json -H 'Content-Type: application/json' {facts.address}/invocations"
     )
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(name)}</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>'
-        f"<h1>{escape(name)}</h1>{body}"
-        "<h2>Ask it</h2><p>A GeoTIFF in, a mask on exactly its grid out; or JSON with MLflow's "
-        "<code>inputs</code>, a tensor [N, bands, height, width] of sensor values, for "
-        "<code>predictions</code> (255 is no data).</p>"
-        f"<pre>{escape(call)}</pre></body></html>\n"
-    )
+    if facts.asks_token:
+        call = call.replace("curl ", 'curl -H "Authorization: Bearer $TERRALOOP_ENDPOINT_TOKEN" ')
+    found = facts.files
+    texts = {
+        "name": facts.usecase.title,
+        "version": found.label if found else "No model is loaded yet: every request is answered 503.",
+        "max_bytes": str(facts.max_bytes),
+        "max_size": f"{facts.max_bytes / 2**20:.4g} MiB",
+        "bands": ", ".join(band.name for band in facts.usecase.data.input_bands),
+        "call": call,
+    }
+    markup = {"facts": _facts(found) if found else "", "token_hidden": "" if facts.asks_token else " hidden"}
+    return Template(page_file("page.html")).substitute({key: escape(text) for key, text in texts.items()} | markup)
 
 
-def _version(files: ModelFiles) -> str:
-    description = files.description
+@cache
+def page_file(name: str) -> str:
+    """One of the page's own files: `page.html`, `page.css`, `page.js`."""
+    return (files("eo_serving") / "page_files" / name).read_text(encoding="utf-8")
+
+
+def _facts(found: ModelFiles) -> str:
+    description = found.description
     classes = ", ".join(
-        f'<span class="mark" style="background:{escape(c.color)}"></span>{c.value} {escape(c.name)}'
+        f'<svg width="12" height="12" aria-hidden="true"><rect width="12" height="12" rx="2" data-class="{c.value}" '
+        f'fill="{escape(c.color)}"/></svg> {c.value} {escape(c.name)}'
         for c in description.output.classes
     )
-    facts = {
-        "Version": escape(files.label),
+    rows = {
+        "Version": escape(found.label),
         "Made as": f"{escape(description.architecture)} ({escape(description.kind)})",
-        "Digest": f"<code>{escape(files.digest)}</code>",
+        "Digest": f"<code>{escape(found.digest)}</code>",
         "Bands": escape(", ".join(description.input.bands)),
         "Classes": classes,
     }
-    return "<dl>" + "".join(f"<dt>{key}</dt><dd>{value}</dd>" for key, value in facts.items()) + "</dl>"
+    listed = "".join(f"<dt>{key}</dt><dd>{value}</dd>" for key, value in rows.items())
+    return f'<section aria-labelledby="model"><h2 id="model">What answers</h2><dl>{listed}</dl></section>'

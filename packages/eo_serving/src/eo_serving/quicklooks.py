@@ -58,6 +58,29 @@ class Thumbnail:
         at = (rows.top + first) // self._step
         self._mask[at : at + kept.shape[0]] = kept
 
+    def scene_png(self) -> bytes:
+        """The raster alone, without data where a pixel is 0 in every band that is shown."""
+        from PIL import Image
+
+        from eo_data.quicklook import png_file, true_colour
+
+        return png_file(Image.fromarray(true_colour(self._rgb, (self._rgb != 0).any(axis=0))))
+
+    def mask_png(self, classes: Sequence[ModelClass]) -> bytes:
+        """The mask alone, to be laid over `scene_png`: class indexes with a palette, the first and 255 transparent."""
+        from PIL import Image
+
+        from eo_data.quicklook import png_file
+
+        palette = np.zeros((256, 3), dtype=np.uint8)
+        for c in classes:
+            palette[c.value] = [int(c.color[k : k + 2], 16) for k in (1, 3, 5)]
+        picture = Image.fromarray(self._mask)
+        picture.putpalette(palette.tobytes())
+        alpha = bytes(0 if value in {classes[0].value, IGNORE} else 255 for value in range(256))
+        picture.info["transparency"] = alpha
+        return png_file(picture)
+
     def png(self, classes: Sequence[ModelClass]) -> bytes:
         """The raster, beside it the same with its mask laid over, and below them a legend.
 

@@ -48,6 +48,26 @@ def _png(image: OpenRaster, service: Service, call: Call) -> bytes:
     return thumbnail.png(service.model.description.output.classes)
 
 
+def _scene_layer(image: OpenRaster, service: Service, call: Call) -> bytes:
+    from eo_serving.quicklooks import Thumbnail
+
+    thumbnail = Thumbnail(image.shape, service.data)
+    read, (height, width) = thumbnail.watch(image.read), image.shape
+    for top in range(0, height, STRIP):
+        call.check()
+        read(top, 0, min(STRIP, height - top), width)
+    return thumbnail.scene_png()
+
+
+def _mask_layer(image: OpenRaster, service: Service, call: Call) -> bytes:
+    from eo_serving.quicklooks import Thumbnail
+
+    thumbnail = Thumbnail(image.shape, service.data)
+    for rows in service.rows(image.read, image.shape, call):
+        thumbnail.add(rows)
+    return thumbnail.mask_png(service.model.description.output.classes)
+
+
 def _npy(image: OpenRaster, service: Service, call: Call) -> bytes:
     mask = np.empty(image.shape, dtype=np.uint8)
     for rows in service.rows(image.read, image.shape, call):
@@ -95,6 +115,9 @@ def npy_file(array: NDArray[Any]) -> bytes:
     return stream.getvalue()
 
 
+STRIP: Final = 512
+"""Rows that are read at a time where no model asks for them."""
+
 _TIFF_SAYS: Final = (("application", "geotiff"), ("profile", "cloud-optimized"))
 
 RASTER_ANSWERS: Final[Mapping[Offer, Callable[[OpenRaster, Service, Call], bytes]]] = {
@@ -103,6 +126,8 @@ RASTER_ANSWERS: Final[Mapping[Offer, Callable[[OpenRaster, Service, Call], bytes
     Offer(GEOJSON): _polygons,
     Offer(JSON): _statistics,
     Offer(PNG): _png,
+    Offer(PNG, (("layer", "scene"),)): _scene_layer,
+    Offer(PNG, (("layer", "mask"),)): _mask_layer,
     Offer(NPY): _npy,
 }
 """What is offered, the first where nothing is said, and what makes it."""

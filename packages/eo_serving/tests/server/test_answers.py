@@ -120,7 +120,8 @@ def test_what_it_says_of_itself(server: Any, registry: Any) -> None:
             assert ready.json()["digest"] == registry.versions[2].digest
         page = client.get("/")
     assert page.headers["content-type"].startswith("text/html")
-    assert "script" not in page.headers["content-security-policy"]
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert "unsafe" not in page.headers["content-security-policy"]
     for text in ("water/2", registry.versions[2].digest, "0 land", "1 water", f"{server.url}/invocations"):
         assert text in page.text
 
