@@ -262,6 +262,7 @@ def _tiff(
     names: tuple[str | None, ...] = (),
     nodata: float | None = None,
     scale: tuple[float, float] | None = None,
+    tags: dict[str, str] | None = None,
     **creation: Any,
 ) -> bytes:
     """Pixels `[bands, H, W]` as the bytes of a GeoTIFF."""
@@ -274,6 +275,7 @@ def _tiff(
             **{key: value for key, value in placed.items() if value is not None}, **creation,
         ) as dataset:  # fmt: skip
             dataset.write(pixels)
+            dataset.update_tags(**(tags or {}))
             for number, name in enumerate(names, start=1):
                 if name is not None:
                     dataset.set_band_description(number, name)

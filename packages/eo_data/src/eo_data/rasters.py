@@ -46,6 +46,7 @@ class ImageRaster:
         stated: The rule that item, file, request or use case state.
         indexes: The band numbers that are read, in the model's order.
         dark_index: The band number of the use case's `offset_by_values`; None where it has no such rule or band.
+        taken: When the file says that it was taken (TIFFTAG_DATETIME); None where it does not.
     """
 
     where: str
@@ -55,6 +56,7 @@ class ImageRaster:
     stated: Radiometry
     indexes: tuple[int, ...]
     dark_index: int | None
+    taken: str | None
     _default: Reflectance
     _source: Any
 
@@ -227,6 +229,7 @@ def open_image(
             ),
             indexes=indexes,
             dark_index=dark_band_index(names, data),
+            taken=dataset.tags().get("TIFFTAG_DATETIME"),
             _default=data.reflectance,
             _source=dataset,
         )

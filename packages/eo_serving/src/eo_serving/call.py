@@ -5,9 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from eo_serving.problem import OutOfTime
+
+if TYPE_CHECKING:
+    from eo_serving.input_sample import InputSample
 
 STAGES: Final = ("read", "decode", "infer", "blend", "encode")
 """Reading the body, making reflectance of it, the model, joining its tiles, writing the answer."""
@@ -18,9 +21,11 @@ class Call:
 
     Args:
         seconds: In which the answer must be ready; None for any number.
+        sample: Gathers what the input is like; None where nobody asks.
     """
 
-    def __init__(self, seconds: float | None = None) -> None:
+    def __init__(self, seconds: float | None = None, sample: InputSample | None = None) -> None:
+        self.sample = sample
         self._seconds = seconds
         self._began = time.monotonic()
         self._spent = dict.fromkeys(STAGES, 0.0)

@@ -56,6 +56,20 @@ class Remote(Section):
             raise ValueError(f"{error.what}. {error.fix}") from error
 
 
+class RequestLogging(Section):
+    """The request log (`eo_serving.request_log`); records that find no place are lost and counted.
+
+    Attributes:
+        enabled: Whether there is one.
+        flush_seconds: After which what was gathered is written.
+        queue: Records that may wait.
+    """
+
+    enabled: bool = True
+    flush_seconds: float = Field(default=60.0, gt=0, le=86400)
+    queue: int = Field(default=1000, ge=1, le=100_000)
+
+
 class ServeSection(Section):
     """The `serve` section.
 
@@ -65,6 +79,7 @@ class ServeSection(Section):
         follow_seconds: Between two looks at the ledger for another champion.
         limits: What one request may cost.
         remote: Which addresses a request may name.
+        log: What is kept of requests.
     """
 
     threads: int = Field(default=1, ge=1, le=64)
@@ -72,3 +87,4 @@ class ServeSection(Section):
     follow_seconds: float = Field(default=3.0, ge=0.1, le=86400)
     limits: Limits = Limits()
     remote: Remote = Remote()
+    log: RequestLogging = RequestLogging()

@@ -104,6 +104,7 @@ class _Decoder:
             "crs": None if image.crs is None else image.crs.to_wkt(),
             "transform": None if image.transform is None else image.transform[:6],
             "radiometry": [rule.scale, rule.offset, rule.nodata, rule.source],
+            "taken": image.taken,
         }
 
     def _read(self, top: int, left: int, height: int, width: int) -> dict[str, Any]:

@@ -55,6 +55,7 @@ class _Header(BaseModel):
     crs: Annotated[str, Field(max_length=_MOST_ANSWER)] | None
     transform: _Six | None
     radiometry: tuple[float, float, float | None, str]
+    taken: Annotated[str, Field(max_length=_MOST_ANSWER)] | None
 
 
 class _Refused(BaseModel):
@@ -85,6 +86,7 @@ class DecodedRaster:
     crs: Any
     transform: Affine | None
     radiometry: Radiometry
+    taken: str | None
     _bands: int
     _decoder: _Decoder
     _seconds: float | None
@@ -211,6 +213,7 @@ class _Decoder:
                 None if header.crs is None else CRS.from_wkt(header.crs),
                 None if header.transform is None else Affine(*header.transform),
                 Radiometry(*header.radiometry),
+                header.taken,
                 len(body.data.input_bands),
                 self,
                 seconds,

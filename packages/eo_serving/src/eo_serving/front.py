@@ -5,12 +5,11 @@ Its routes are the list of what can be reached; everything else of MLServer (loa
 
 from __future__ import annotations
 
+import asyncio
 import json
-import logging
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-import httpx
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -19,17 +18,15 @@ from starlette.routing import Route
 
 from eo_data.errors import TerraloopError, UsageError
 from eo_serving.admission import Admission, check_lists, read_body
-from eo_serving.backend import mlserver_problem
 from eo_serving.configuration import ServeSection
+from eo_serving.forwarding import Forwarding, respond
 from eo_serving.keeper import described
 from eo_serving.media import GEOJSON, JSON, MediaType
-from eo_serving.metrics import EXPOSITION_TYPE, TIMING, Metrics
+from eo_serving.metrics import EXPOSITION_TYPE, Metrics
 from eo_serving.page import PAGE_HEADERS, PageFacts, page, page_file
 from eo_serving.problem import (
-    PROBLEM_TYPE,
     NoModel,
     NoSuchRoute,
-    OutOfTime,
     Problem,
     UnsupportedType,
 )
@@ -44,12 +41,9 @@ if TYPE_CHECKING:
     from eo_data.usecase import UseCase
     from eo_serving.backend import Backend
     from eo_serving.keeper import Keeper
+    from eo_serving.request_log import RequestLog
     from eo_serving.tokens import Tokens
 
-log = logging.getLogger(__name__)
-
-_MARGIN: Final = 15.0
-"""Seconds that MLServer gets beyond the request's limit to say itself that time is up."""
 _RELOAD_BYTES: Final = 4096
 INVOCATIONS: Final = "/invocations"
 JSON_TYPES: Final = (JSON, GEOJSON)
@@ -63,9 +57,12 @@ class Front:
         keeper: Which version is served.
         backend: Where requests go.
         tokens: Which tokens are asked for.
+        requests: What is told of inputs; None where nothing is kept of them.
     """
 
-    def __init__(self, usecase: UseCase, keeper: Keeper, backend: Backend, tokens: Tokens) -> None:
+    def __init__(
+        self, usecase: UseCase, keeper: Keeper, backend: Backend, tokens: Tokens, requests: RequestLog | None = None
+    ) -> None:
         self._usecase = usecase
         self._name = usecase.name
         self._serve = usecase.section("serve", ServeSection)
@@ -73,12 +70,10 @@ class Front:
         self._keeper = keeper
         self._backend = backend
         self._tokens = tokens
+        self._requests = requests
         self._admission = Admission(self._limits)
         self._metrics = Metrics()
-        # Kept connections end here before MLServer ends them (5 s), so that none is used while it closes.
-        self._client = httpx.AsyncClient(
-            trust_env=False, limits=httpx.Limits(max_connections=None, keepalive_expiry=2.0)
-        )
+        self._way = Forwarding(usecase, keeper, backend, self._metrics, requests)
 
     def application(self) -> ASGIApp:
         """The ASGI application."""
@@ -108,8 +103,10 @@ class Front:
         return self._metrics.watch(application, {route.endpoint: route.path for route in routes})
 
     async def close(self) -> None:
-        """Close the connections to MLServer."""
-        await self._client.aclose()
+        """Close the connections to MLServer, and write what waits for the request log."""
+        await self._way.close()
+        if self._requests is not None:
+            await asyncio.to_thread(self._requests.close)
 
     async def health(self, request: Request) -> Response:
         """200 as long as the front lives."""
@@ -141,7 +138,8 @@ class Front:
         self._check_endpoint_token(request)
         current = self._keeper.current
         model = None if current is None or not self._backend.loaded else (current.label, current.digest)
-        text = self._metrics.exposition(self._admission.inside, model, self._backend.starts)
+        logged = (0, 0) if self._requests is None else (self._requests.written, self._requests.lost)
+        text = self._metrics.exposition(self._admission.inside, model, self._backend.starts, logged)
         return Response(text, media_type=EXPOSITION_TYPE)
 
     async def invocations(self, request: Request) -> Response:
@@ -160,7 +158,7 @@ class Front:
     async def metadata(self, request: Request) -> Response:
         """The tensors that the model reads and gives."""
         self._check_name(request)
-        return await self._forward("GET", f"/v2/models/{self._name}")
+        return await self._way.forward("GET", f"/v2/models/{self._name}")
 
     async def model_ready(self, request: Request) -> Response:
         """As `/readyz`, in V2's words."""
@@ -183,7 +181,7 @@ class Front:
         """
         headers = {"content-type": content_type, "accept": accept}
         async with self._admission.place(), self._admission.turn():
-            return await self._forward("POST", INVOCATIONS, headers, body)
+            return await self._way.forward("POST", INVOCATIONS, headers, body)
 
     async def _infer(self, request: Request, path: str, most: int) -> Response:
         self._check_endpoint_token(request)
@@ -197,57 +195,26 @@ class Front:
             self._metrics.took_body(len(body), time.perf_counter() - began)
             if MediaType.parse(request.headers.get("content-type", "")).name in JSON_TYPES:
                 check_lists(body, self._limits.max_json_lists)
-            query = request.url.query
+            query, taken = request.url.query, None
             async with self._admission.turn():
                 if path == INVOCATIONS:
                     named = await as_sent(headers, body, query, self._usecase.data, self._serve)
                     if named is not None:
-                        headers, body, query = named.headers, named.body, named.query
-                return await self._forward("POST", path, headers, body, query)
-
-    async def _forward(
-        self, method: str, path: str, headers: dict[str, str] | None = None, body: bytes = b"", query: str = ""
-    ) -> Response:
-        if self._keeper.current is None or not self._backend.loaded:
-            raise NoModel("no model is loaded", fix="Deploy one with `eo-serving deploy`, or try again later")
-        url = httpx.URL(self._backend.url).copy_with(path=path, query=query.encode() or None)
-        try:
-            answer = await self._client.request(
-                method, url, headers=headers, content=body, timeout=self._limits.request_seconds + _MARGIN
-            )
-        except httpx.TimeoutException as error:
-            raise OutOfTime(
-                f"the answer was not ready in {self._limits.request_seconds:g} s", fix="Send a smaller raster"
-            ) from error
-        except httpx.TransportError as error:
-            log.warning("MLServer does not answer: %s", error)
-            raise NoModel("the model server does not answer", fix="Try again in a minute") from error
-        self._metrics.answered(answer.headers.get(TIMING, ""))
-        return _passed_on(answer)
+                        headers, body, query, taken = named.headers, named.body, named.query, named.taken
+                return await self._way.forward("POST", path, headers, body, query, taken)
 
     def _check_endpoint_token(self, request: Request) -> None:
         if self._tokens.endpoint is not None:
             check_token(request.headers.get("authorization", ""), self._tokens.endpoint)
 
     async def _require_model(self) -> None:
-        answer = await self._forward("GET", f"/v2/models/{self._name}/ready")
+        answer = await self._way.forward("GET", f"/v2/models/{self._name}/ready")
         if answer.status_code != 200:
             raise NoModel("the model is not ready", fix="Try again in a minute")
 
     def _check_name(self, request: Request) -> None:
         if request.path_params["name"] != self._name:
             raise NoSuchRoute("there is no such model here", where="path", fix=f"This endpoint serves {self._name}")
-
-
-def _passed_on(answer: httpx.Response) -> Response:
-    """MLServer's answer as the client gets it: ours as it is, MLServer's own refusals as problems."""
-    kind = answer.headers.get("content-type", "")
-    if not answer.is_success and not kind.startswith(PROBLEM_TYPE):
-        return _respond(mlserver_problem(answer.status_code, answer.content))
-    kept = {
-        key: value for key, value in answer.headers.items() if key.startswith("terraloop-") or key == TIMING.lower()
-    }
-    return Response(answer.content, answer.status_code, headers=kept, media_type=kind or None)
 
 
 def _wanted_version(body: bytes) -> str | None:
@@ -260,17 +227,8 @@ def _wanted_version(body: bytes) -> str | None:
     return document.get("model")
 
 
-def _respond(problem: Problem, headers: dict[str, str] | None = None) -> Response:
-    extra = dict(headers or {})
-    if problem.status == 401:
-        extra["WWW-Authenticate"] = "Bearer"
-    if problem.status in {429, 503}:
-        extra["Retry-After"] = "5"
-    return Response(problem.body(), problem.status, headers=extra, media_type=PROBLEM_TYPE)
-
-
 async def _problem(request: Request, error: TerraloopError) -> Response:
-    return _respond(Problem.of(error))
+    return respond(Problem.of(error))
 
 
 async def _routing_problem(request: Request, error: HTTPException) -> Response:
@@ -279,12 +237,12 @@ async def _routing_problem(request: Request, error: HTTPException) -> Response:
         problem = Problem(405, f"{request.method} is not taken here", where="path", fix=f"Allowed: {allowed}")
     else:
         problem = Problem(error.status_code, "there is nothing here", where="path", fix="POST a raster to /invocations")
-    return _respond(problem, dict(error.headers or {}))
+    return respond(problem, dict(error.headers or {}))
 
 
 async def _gone(request: Request, error: ClientDisconnect) -> Response:
-    return _respond(Problem(400, "the body ended early", where="body"))
+    return respond(Problem(400, "the body ended early", where="body"))
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
-    return _respond(Problem.of(error))  # Starlette raises it again after answering, so that it is logged
+    return respond(Problem.of(error))  # Starlette raises it again after answering, so that it is logged

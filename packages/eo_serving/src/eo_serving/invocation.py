@@ -169,6 +169,8 @@ def _answer_raster(invocation: Invocation, query: Query, service: Service, call:
         said.get("asset"), said.get("properties"),
     )  # fmt: skip
     with call.stage("decode"), opener(sent, call.left) as image:
+        if call.sample is not None:
+            call.sample.locate(image)
         with call.stage("encode"):
             body = RASTER_ANSWERS[offer](image, service, call)
         return Answer(offer.name, body, service.identity(image.radiometry))

@@ -42,16 +42,20 @@ class Metrics:
         self._inside = Gauge("terraloop_requests_inside", "Requests that hold a place", **own)
         self._model = Gauge("terraloop_model_info", "1 for the version that answers", ("model", "digest"), **own)
         self._starts = Counter("terraloop_mlserver_starts", "Starts of the MLServer child", **own)
+        self._logged = Counter("terraloop_request_log_records", "Records of the request log", ("outcome",), **own)
         for stage in STAGES:
             self._stages.labels(stage)  # shown as 0 before the first request
 
-    def exposition(self, inside: int, model: tuple[str, str] | None, starts: int) -> bytes:
+    def exposition(
+        self, inside: int, model: tuple[str, str] | None, starts: int, logged: tuple[int, int] = (0, 0)
+    ) -> bytes:
         """All metrics as text.
 
         Args:
             inside: How many requests hold a place.
             model: Label and digest of the version that answers.
             starts: How often MLServer was started.
+            logged: Records of the request log that were written, and lost.
         """
         self._inside.set(inside)
         self._model.clear()
@@ -59,6 +63,9 @@ class Metrics:
             self._model.labels(*model).set(1)
         self._starts.reset()
         self._starts.inc(starts)
+        for outcome, count in zip(("written", "lost"), logged, strict=True):
+            self._logged.remove(outcome)
+            self._logged.labels(outcome).inc(count)
         return generate_latest(self._registry)
 
     def took_body(self, size: int, seconds: float) -> None:

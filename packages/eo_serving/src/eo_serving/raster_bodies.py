@@ -64,6 +64,10 @@ class OpenRaster(Protocol):
     def radiometry(self) -> Radiometry:
         """What its values mean."""
 
+    @property
+    def taken(self) -> str | None:
+        """When it says that it was taken, as TIFF writes times; None where it does not."""
+
     def read(self, top: int, left: int, height: int, width: int) -> tuple[Pixels, Valid]:
         """A window's reflectance x 10000 `[bands, h, w]`, float32, and where all bands have data `[h, w]`.
 

@@ -61,11 +61,13 @@ class AsSent:
         headers: Those of the request, and what the item says of the values.
         body: The GeoTIFF.
         query: What is left of the query.
+        taken: When the item says that the scene was taken; None without an item.
     """
 
     headers: dict[str, str]
     body: bytes
     query: str
+    taken: str | None = None
 
 
 async def as_sent(
@@ -88,7 +90,8 @@ async def as_sent(
     changed = {**headers, "content-type": TIFF, "accept": accept}
     if fetched.item is not None:
         changed[ITEM_HEADER] = json.dumps(fetched.item)
-    return AsSent(changed, fetched.content, urlencode(said))
+    taken = None if remote.item is None else remote.item["properties"].get("datetime")
+    return AsSent(changed, fetched.content, urlencode(said), taken)
 
 
 async def fetch(remote: RemoteRaster, data: DataSection, serve: ServeSection, *, keep: bool = False) -> Fetched:

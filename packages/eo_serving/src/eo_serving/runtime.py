@@ -7,6 +7,7 @@ case lie. What computes runs in threads, so that health checks are answered mean
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,8 +22,9 @@ from eo_data.errors import TerraloopError
 from eo_data.usecase import UseCase
 from eo_serving import inservice
 from eo_serving.call import Call
+from eo_serving.input_sample import InputSample
 from eo_serving.invocation import Invocation, answer
-from eo_serving.media import ITEM_HEADER
+from eo_serving.media import ITEM_HEADER, SAMPLE_HEADER
 from eo_serving.metrics import TIMING, server_timing
 from eo_serving.problem import PROBLEM_TYPE, NoModel, Problem
 from eo_serving.service import Service, open_service
@@ -72,15 +74,17 @@ class MaskRuntime(MLModel):  # type: ignore[misc]
             service = inservice.get(self.name)
             if service is None:
                 raise NoModel("no model is loaded yet", fix="Deploy one, or try again later")
-            call = Call(service.serve.limits.request_seconds)
+            sample = InputSample(len(service.data.classes)) if service.serve.log.enabled else None
+            call = Call(service.serve.limits.request_seconds, sample)
             opener = inservice.decoders.open_body
             result = await asyncio.to_thread(answer, invocation, service, call, opener)
         except Exception as error:
             problem = _problem(error)
             return Response(problem.body(), status_code=problem.status, media_type=PROBLEM_TYPE)
-        return Response(
-            result.body, media_type=result.content_type, headers={**result.headers, TIMING: server_timing(call.spent)}
-        )
+        headers = {**result.headers, TIMING: server_timing(call.spent)}
+        if sample is not None:
+            headers[SAMPLE_HEADER] = json.dumps(sample.statistics().model_dump())
+        return Response(result.body, media_type=result.content_type, headers=headers)
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
         """V2: one tensor `[N, bands, H, W]` in, masks and, on request, probabilities out.

@@ -90,10 +90,17 @@ class Service:
         """
         from eo_data.model.session import classify
 
+        sample = call.sample
+        if sample is not None:
+            sample.begin(shape)
+
         def read_in_time(top: int, left: int, height: int, width: int) -> tuple[Pixels, Valid]:
             call.check()
             with call.stage("decode"):
-                return read(top, left, height, width)
+                pixels, valid = read(top, left, height, width)
+            if sample is not None:
+                sample.take(pixels, valid)
+            return pixels, valid
 
         def infer(tiles: Pixels) -> Pixels:
             call.check()
@@ -108,6 +115,8 @@ class Service:
                 if band is None:
                     return
                 rows = MaskRows(classify(band.probability, band.valid), band)
+                if sample is not None:
+                    sample.add(rows.mask)
             yield rows
 
 

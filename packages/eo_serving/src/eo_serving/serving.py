@@ -21,6 +21,7 @@ from eo_serving.backend import Backend
 from eo_serving.configuration import ServeSection
 from eo_serving.front import Front
 from eo_serving.keeper import Keeper
+from eo_serving.request_log import RequestLog
 from eo_serving.tokens import Tokens
 from eo_serving.versions import Versions
 
@@ -96,7 +97,8 @@ async def _serve(
     grpc_address: str | None,
 ) -> dict[str, Any]:
     keeper = Keeper(usecase, backend, Versions(state / "versions", store, usecase.name), state)
-    front = Front(usecase, keeper, backend, tokens)
+    requests = RequestLog(store, usecase.name, section.log) if section.log.enabled else None
+    front = Front(usecase, keeper, backend, tokens, requests)
     server = _Server(
         uvicorn.Config(
             front.application(),

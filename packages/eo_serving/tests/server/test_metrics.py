@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from eo_serving.call import STAGES, Call
 from eo_serving.metrics import Metrics, server_timing
 from eo_serving.problem import OutOfTime
+from eo_serving.request_records import read_records
 
 TIFF = {"Content-Type": "image/tiff"}
 
@@ -107,3 +109,27 @@ def test_nonsense_in_a_timing_header_is_not_counted() -> None:
     text = metrics.exposition(0, None, 0).decode()
     assert 'terraloop_stage_seconds_sum{stage="infer"} 1.5' in text
     assert "other" not in text
+
+
+def test_requests_are_logged_and_nobody_hears_of_it(
+    start_server: Any, registry: Any, tiff_chip: bytes, chip: Any, tmp_path: Path
+) -> None:
+    """In the store, by the front, after it has ended in peace; a sample of the input goes to no client."""
+    server = start_server(tmp_path / "state")
+    server.await_status("/readyz", 200)
+    began = datetime.now(UTC)
+    with server.client() as client:
+        answers = [client.post("/invocations", content=tiff_chip, headers=TIFF) for _ in range(3)]
+        client.post("/invocations", content=b"junk", headers=TIFF)
+        client.post("/invocations", json={"inputs": chip[None, :, :4, :4].tolist()})
+        counted = client.get("/metrics").text
+    assert not [key for answer in answers for key in answer.headers if "sample" in key]
+    assert 'terraloop_request_log_records_total{outcome="lost"} 0.0' in counted
+    assert server.stop() == 0
+    found = read_records(registry.store, "water", began, datetime.now(UTC) + timedelta(days=1))
+    assert [one.content_type for one in found] == ["image/tiff"] * 3 + ["application/json"]
+    first = found[0]
+    assert (first.model, first.kind, first.height, first.width) == ("water/2", "request", 120, 100)
+    assert first.digest == registry.versions[2].digest
+    assert first.valid_fraction == pytest.approx((120 - 9) / 120, abs=0.02)
+    assert first.bands == ("B02", "B03", "B04", "B08", "B11", "B12")
