@@ -1,10 +1,11 @@
-"""The `eo-serving` command: serve, deploy, predict."""
+"""The `eo-serving` command: serve, deploy, predict, monitor."""
 
 from __future__ import annotations
 
 import argparse
 import logging
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,18 @@ def _parser() -> StepParser:
     maker = step.add_mutually_exclusive_group()
     maker.add_argument("--model", metavar="URI", help="models:/NAME/VERSION; default is the ledger's champion")
     maker.add_argument("--endpoint", metavar="URL", help="have this endpoint make it of a GeoTIFF")
+    step = add_step(
+        steps, "monitor", "compare requests with what the champion was trained on; retrain or not", _monitor
+    )
+    step.add_argument(
+        "--since", metavar="TIME", type=_time, help="nothing before is looked at, such as 2026-06-01T00:00Z"
+    )
     return parser
+
+
+def _time(text: str) -> datetime:
+    found = datetime.fromisoformat(text)
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 
 
 def _serve(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -64,6 +76,14 @@ def _deploy(arguments: argparse.Namespace) -> dict[str, Any]:
     from eo_serving.deploy import deploy
 
     return deploy(UseCase.load(arguments.usecase), Store(arguments.store), arguments.endpoint, arguments.model)
+
+
+def _monitor(arguments: argparse.Namespace) -> dict[str, Any]:
+    from eo_data.store import Store
+    from eo_data.usecase import UseCase
+    from eo_serving.monitoring import monitor
+
+    return monitor(UseCase.load(arguments.usecase), Store(arguments.store), arguments.since)
 
 
 def _predict(arguments: argparse.Namespace) -> dict[str, Any]:

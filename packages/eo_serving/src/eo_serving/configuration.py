@@ -1,8 +1,10 @@
-"""The use case's `serve` section: what the endpoint takes on, and what it refuses."""
+"""The use case's sections `serve`, what the endpoint takes on and refuses, and `monitor`, when to train anew."""
 
 from __future__ import annotations
 
-from pydantic import Field, field_validator
+from typing import Self
+
+from pydantic import Field, field_validator, model_validator
 
 from eo_data.errors import UsageError
 from eo_data.section import Section
@@ -88,3 +90,43 @@ class ServeSection(Section):
     limits: Limits = Limits()
     remote: Remote = Remote()
     log: RequestLogging = RequestLogging()
+
+
+class MonitorSection(Section):
+    """The `monitor` section: what is called drift, and when to train anew.
+
+    Attributes:
+        window_hours: Length of a window.
+        windows: How many are looked at, the newest last.
+        needed: In how many of them something must drift before a retraining is asked for.
+        min_requests: Of a stratum in a window; fewer say nothing.
+        min_reference: Scenes of the training split that a stratum needs.
+        psi: Population stability index from which on a band's shift counts.
+        class_shift: Difference of a class's mean share from which on it counts.
+        alpha: Corrected p-value below which a shift is no chance.
+        permutations: Of the test.
+        quality_drop: IoU that may be lost on fresh scenes.
+        cooldown_hours: After a retraining was asked for, none is asked for again.
+        seed: Of the permutations.
+    """
+
+    window_hours: float = Field(default=24.0, gt=0, le=8760)
+    windows: int = Field(default=5, ge=1, le=100)
+    needed: int = Field(default=3, ge=1, le=100)
+    min_requests: int = Field(default=20, ge=2)
+    min_reference: int = Field(default=8, ge=2)
+    psi: float = Field(default=0.2, ge=0)
+    class_shift: float = Field(default=0.15, ge=0, le=1)
+    alpha: float = Field(default=0.01, gt=0, lt=1)
+    permutations: int = Field(default=999, ge=99, le=100_000)
+    quality_drop: float = Field(default=0.05, ge=0, le=1)
+    cooldown_hours: float = Field(default=72.0, ge=0)
+    seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _can_be_reached(self) -> Self:
+        if self.needed > self.windows:
+            raise ValueError(f"needed is {self.needed}, but only {self.windows} windows are looked at")
+        if (self.permutations + 1) * self.alpha < 1:
+            raise ValueError(f"{self.permutations} permutations cannot give a p-value below {self.alpha:g}")
+        return self
