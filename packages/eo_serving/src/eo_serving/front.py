@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
 from starlette.applications import Starlette
@@ -23,6 +24,7 @@ from eo_serving.forwarding import Forwarding, respond
 from eo_serving.keeper import described
 from eo_serving.media import GEOJSON, JSON, MediaType
 from eo_serving.metrics import EXPOSITION_TYPE, Metrics
+from eo_serving.openapi import describe
 from eo_serving.page import PAGE_HEADERS, PageFacts, page, page_file
 from eo_serving.problem import (
     NoModel,
@@ -79,6 +81,7 @@ class Front:
         """The ASGI application."""
         routes = [
             Route("/", self.show_page),
+            Route("/openapi.json", self.description),
             Route("/page.css", self.page_style),
             Route("/page.js", self.page_script),
             Route("/healthz", self.health),
@@ -124,6 +127,12 @@ class Front:
         asks = self._tokens.endpoint is not None
         facts = PageFacts(self._usecase, self._keeper.files, address, self._limits.max_body_bytes, asks)
         return HTMLResponse(page(facts), headers=PAGE_HEADERS)
+
+    async def description(self, request: Request) -> Response:
+        """What may be sent, and what comes back."""
+        can_reload = self._tokens.deploy is not None
+        asks = self._tokens.endpoint is not None
+        return JSONResponse(describe(self._usecase, version("eo-serving"), asks_token=asks, can_reload=can_reload))
 
     async def page_style(self, request: Request) -> Response:
         """The page's style sheet."""
