@@ -85,6 +85,14 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def soak(session: nox.Session) -> None:
+    """Half an hour of good and bad requests while versions change (-- --minutes N --reloads N)."""
+    _ensure(session, "dev")
+    python = str(environments.executable("dev", "python"))
+    session.run(python, "-m", "benchmarks.serving.soak", *session.posargs, external=True, env={"PYTHONPATH": str(ROOT)})
+
+
+@nox.session
 def notebooks(session: nox.Session) -> None:
     """Run every cell of every notebook against a real endpoint."""
     _dev(session, "python", "tests/suites.py", "--only", "eo_serving", "-k", "notebooks")

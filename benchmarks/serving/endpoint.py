@@ -22,12 +22,20 @@ START_SECONDS: Final = 240.0
 
 
 @contextmanager
-def ours(registered: Registered, folder: Path) -> Iterator[str]:
-    """`eo-serving serve` with the champion; its address."""
+def ours(registered: Registered, folder: Path, token: str | None = None) -> Iterator[str]:
+    """`eo-serving serve` with the champion; its address.
+
+    Args:
+        registered: What is served.
+        folder: Where it writes.
+        token: With which versions can be changed; None if they cannot.
+    """
     port = free_port()
     command = [str(Path(sys.executable).parent / "eo-serving"), "serve", "--usecase", registered.usecase.source]
     command += ["--store", registered.store.uri, "--port", str(port), "--state", str(folder / "state"), "--open"]
     variables = {"MLFLOW_TRACKING_URI": registered.tracking}
+    if token is not None:
+        variables["TERRALOOP_DEPLOY_TOKEN"] = token
     with _running(command, folder / "ours.log", variables, f"http://127.0.0.1:{port}", "/readyz") as url:
         yield url
 

@@ -50,8 +50,8 @@ class Registered:
         return OnnxModel(self.files.graph, self.files.description, threads=1)
 
 
-def make_files(usecase: UseCase) -> ModelFiles:
-    """The version's graph and description, with a golden chip that it passes."""
+def make_files(usecase: UseCase, number: int = 1) -> ModelFiles:
+    """A version's graph and description, with a golden chip that it passes; other numbers are other weights."""
     import torch
 
     from eo_models.configuration import train_section
@@ -60,7 +60,7 @@ def make_files(usecase: UseCase) -> ModelFiles:
     from eo_models.networks import build_network
     from eo_models.unet import Reflectance
 
-    torch.manual_seed(0)
+    torch.manual_seed(number - 1)
     section = train_section(usecase)
     pairs = band_pairs(usecase.data, section.indices, "train.indices")
     means, deviations = [1500.0] * BANDS, [900.0] * BANDS
@@ -85,7 +85,7 @@ def make_files(usecase: UseCase) -> ModelFiles:
     digest = mask_digest(OnnxModel(graph, description).mask(chip, golden_valid(chip)))
     golden = GoldenChip.encode(pixels, digest)
     description = description.model_copy(update={"golden": golden})
-    return ModelFiles.of(usecase.name, 1, "run", graph, description.to_bytes())
+    return ModelFiles.of(usecase.name, number, "run", graph, description.to_bytes())
 
 
 def _train(network: Any) -> None:
@@ -111,19 +111,11 @@ def register(folder: Path, usecase: UseCase) -> Registered:
     """Make the version champion of a registry on SQLite and a store in a folder."""
     from mlflow import MlflowClient
 
-    files = make_files(usecase)
-    version = folder / "version"
-    version.mkdir()
-    (version / "model.onnx").write_bytes(files.graph)
-    (version / "model.json").write_bytes(files.text)
     tracking = f"sqlite:///{folder}/mlflow.db"
     client = MlflowClient(tracking_uri=tracking)
-    experiment = client.create_experiment(NAME, artifact_location=(folder / "artifacts").as_uri())
-    run = client.create_run(experiment).info
-    client.log_artifacts(run.run_id, str(version), "model")
+    client.create_experiment(NAME, artifact_location=(folder / "artifacts").as_uri())
     client.create_registered_model(usecase.name)
-    tags = {GRAPH_TAG: files.digest, DESCRIPTION_TAG: files.description_digest}
-    client.create_model_version(usecase.name, f"{run.artifact_uri}/model", run.run_id, tags=tags)
+    files = add_version(tracking, folder, usecase, 1)
     store = Store(str(folder / "store"))
     Ledger(store, usecase.name).append(
         after=0,
@@ -132,7 +124,25 @@ def register(folder: Path, usecase: UseCase) -> Registered:
         description_digest=files.description_digest,
         reason="bootstrap",
     )
-    return Registered(files, version / "model.onnx", tracking, store, usecase)
+    return Registered(files, folder / "version-1" / "model.onnx", tracking, store, usecase)
+
+
+def add_version(tracking: str, folder: Path, usecase: UseCase, number: int) -> ModelFiles:
+    """Register a version of other weights."""
+    from mlflow import MlflowClient
+
+    files, version = make_files(usecase, number), folder / f"version-{number}"
+    version.mkdir()
+    (version / "model.onnx").write_bytes(files.graph)
+    (version / "model.json").write_bytes(files.text)
+    client = MlflowClient(tracking_uri=tracking)
+    experiment = client.get_experiment_by_name(NAME)
+    assert experiment is not None, "register() makes it"  # noqa: S101
+    run = client.create_run(experiment.experiment_id).info
+    client.log_artifacts(run.run_id, str(version), "model")
+    tags = {GRAPH_TAG: files.digest, DESCRIPTION_TAG: files.description_digest}
+    client.create_model_version(usecase.name, f"{run.artifact_uri}/model", run.run_id, tags=tags)
+    return files
 
 
 def field(height: int, width: int) -> NDArray[np.float32]:
