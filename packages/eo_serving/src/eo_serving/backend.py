@@ -109,7 +109,14 @@ class Backend:
             f"MLServer ended with {process.returncode} while it started", where=self.url, fix="See its log above"
         )
 
-    async def load(self, name: str, version_folder: Path, usecase_file: Path, declared: dict[str, Any]) -> None:
+    async def load(
+        self,
+        name: str,
+        version_folder: Path,
+        usecase_file: Path,
+        declared: dict[str, Any],
+        shadow_folder: Path | None = None,
+    ) -> None:
         """Load a version in place of the one that answers, which answers until the new one has passed its test.
 
         Args:
@@ -117,6 +124,7 @@ class Backend:
             version_folder: Where the version lies.
             usecase_file: The use case.
             declared: The rest of `model-settings.json`: version, inputs, outputs.
+            shadow_folder: Where a challenger lies; None without one.
 
         Raises:
             LoadFailed: If MLServer refuses it; the one before goes on answering.
@@ -127,7 +135,13 @@ class Backend:
         content = {
             "name": name,
             "implementation": "eo_serving.runtime.MaskRuntime",
-            "parameters": {"extra": {"folder": str(version_folder), "usecase": str(usecase_file)}},
+            "parameters": {
+                "extra": {
+                    "folder": str(version_folder),
+                    "usecase": str(usecase_file),
+                    "shadow": str(shadow_folder or ""),
+                }
+            },
             **declared,
         }
         write_atomically(path, json.dumps(content).encode())

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Final
 from eo_serving.problem import OutOfTime
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from eo_serving.input_sample import InputSample
 
 STAGES: Final = ("read", "decode", "infer", "blend", "encode")
@@ -22,10 +25,17 @@ class Call:
     Args:
         seconds: In which the answer must be ready; None for any number.
         sample: Gathers what the input is like; None where nobody asks.
+        masks: Takes the rows of the mask in their order; None where nobody asks.
     """
 
-    def __init__(self, seconds: float | None = None, sample: InputSample | None = None) -> None:
+    def __init__(
+        self,
+        seconds: float | None = None,
+        sample: InputSample | None = None,
+        masks: list[NDArray[np.uint8]] | None = None,
+    ) -> None:
         self.sample = sample
+        self.masks = masks
         self._seconds = seconds
         self._began = time.monotonic()
         self._spent = dict.fromkeys(STAGES, 0.0)

@@ -30,6 +30,7 @@ def _parser() -> StepParser:
     step.add_argument("--backend-port", type=int, default=0, help="loopback port of MLServer; 0 takes a free one")
     step.add_argument("--state", required=True, metavar="DIR", type=Path, help="folder that this server may write")
     step.add_argument("--open", action="store_true", help="ask for no token; only on a loopback address")
+    step.add_argument("--shadow", metavar="URI", help="a challenger that is asked too; how often it differs is counted")
     step = add_step(steps, "deploy", "put a version into service and verify that it answers", _deploy)
     step.add_argument("--endpoint", default="http://127.0.0.1:5002", metavar="URL", help="the front's address")
     step.add_argument("--model", metavar="URI", help="models:/NAME/VERSION; default is the ledger's champion")
@@ -67,6 +68,7 @@ def _serve(arguments: argparse.Namespace) -> dict[str, Any]:
         state=arguments.state,
         anyone=arguments.open,
         grpc_port=arguments.grpc_port,
+        shadow=arguments.shadow,
     )
 
 

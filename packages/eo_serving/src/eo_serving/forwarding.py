@@ -14,10 +14,11 @@ from starlette.responses import Response
 from eo_serving.backend import mlserver_problem
 from eo_serving.configuration import ServeSection
 from eo_serving.input_sample import InputStatistics
-from eo_serving.media import SAMPLE_HEADER
+from eo_serving.media import SAMPLE_HEADER, SHADOW_HEADER
 from eo_serving.metrics import TIMING, Metrics
 from eo_serving.problem import PROBLEM_TYPE, NoModel, OutOfTime, Problem
 from eo_serving.request_records import RequestRecord, make_record
+from eo_serving.shadow import ShadowCounts
 
 if TYPE_CHECKING:
     from eo_data.usecase import UseCase
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+INTERNAL: Final = (SAMPLE_HEADER, SHADOW_HEADER)
+"""Headers that go no further than the front."""
 _MARGIN: Final = 15.0
 """Seconds that MLServer gets beyond the request's limit to say itself that time is up."""
 
@@ -96,6 +99,8 @@ class Forwarding:
             log.warning("MLServer does not answer: %s", error)
             raise NoModel("the model server does not answer", fix="Try again in a minute") from error
         self._metrics.answered(answer.headers.get(TIMING, ""))
+        if SHADOW_HEADER in answer.headers:
+            self._metrics.shadow(ShadowCounts.model_validate_json(answer.headers[SHADOW_HEADER]))
         if self._requests is not None and SAMPLE_HEADER in answer.headers:
             content_type = (headers or {}).get("content-type", "")
             said = dict(answer.headers)
@@ -136,6 +141,6 @@ def _passed_on(answer: httpx.Response) -> Response:
     kept = {
         key: value
         for key, value in answer.headers.items()
-        if key == TIMING.lower() or (key.startswith("terraloop-") and key != SAMPLE_HEADER)
+        if key == TIMING.lower() or (key.startswith("terraloop-") and key not in INTERNAL)
     }
     return Response(answer.content, answer.status_code, headers=kept, media_type=kind or None)

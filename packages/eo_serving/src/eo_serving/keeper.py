@@ -34,9 +34,12 @@ class Keeper:
         backend: Where versions are loaded.
         versions: Where they come from.
         state: Folder in which the choice outlives this process.
+        shadow: URI of a challenger that is asked beside it; None without one.
     """
 
-    def __init__(self, usecase: UseCase, backend: Backend, versions: Versions, state: Path) -> None:
+    def __init__(
+        self, usecase: UseCase, backend: Backend, versions: Versions, state: Path, shadow: str | None = None
+    ) -> None:
         self._usecase = usecase
         self._backend = backend
         self._versions = versions
@@ -45,6 +48,8 @@ class Keeper:
         self.current: KeptVersion | None = None
         self.files: ModelFiles | None = None
         self._pinned = False
+        self._shadow_uri = shadow
+        self._shadow: KeptVersion | None = None
 
     async def reload(self, uri: str | None) -> dict[str, Any]:
         """Put a version into service; the one before answers until the new one has passed its test.
@@ -65,7 +70,8 @@ class Keeper:
             self._pinned = uri is not None and "@" not in uri
             record = {"pinned": self._pinned, "version": asdict(version)}
             await asyncio.to_thread(write_atomically, self._file, json.dumps(record).encode())
-            await asyncio.to_thread(self._versions.prune, version, *([previous] if previous else []))
+            kept = [one for one in (version, previous, self._shadow) if one is not None]
+            await asyncio.to_thread(self._versions.prune, *kept)
         log.info("%s answers now (model digest %s)", version.label, version.digest)
         return {**described(version), "previous": previous.uri if previous else None}
 
@@ -147,10 +153,24 @@ class Keeper:
     async def _load(self, version: KeptVersion) -> None:
         folder = self._versions.path(version)
         files = await asyncio.to_thread(read_version, folder)
+        await self._fetch_shadow()
         await self._backend.load(
-            self._usecase.name, folder, Path(self._usecase.source), declared(files.description, version.version)
+            self._usecase.name,
+            folder,
+            Path(self._usecase.source),
+            declared(files.description, version.version),
+            None if self._shadow is None else self._versions.path(self._shadow),
         )
         self.current, self.files = version, files
+
+    async def _fetch_shadow(self) -> None:
+        """The challenger, as its URI names it now; without it the champion answers all the same."""
+        if self._shadow_uri is None:
+            return
+        try:
+            self._shadow = await asyncio.to_thread(self._versions.obtain, self._shadow_uri)
+        except TerraloopError as error:
+            log.error("the challenger cannot be had: %s", error)
 
     def _remembered(self) -> tuple[KeptVersion | None, bool]:
         try:

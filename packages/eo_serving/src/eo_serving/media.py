@@ -17,6 +17,8 @@ PNG: Final = "image/png"
 GEOTIFF_TYPE: Final = "image/tiff; application=geotiff"
 ITEM_HEADER: Final = "terraloop-item"
 """From the front to MLServer alone: what a STAC item says of the values in the body, as JSON."""
+SHADOW_HEADER: Final = "terraloop-shadow"
+"""From MLServer to the front alone: what came of the challenger so far (`ShadowCounts`), as JSON."""
 SAMPLE_HEADER: Final = "terraloop-sample"
 """From MLServer to the front alone: what the input was like (`InputStatistics`), as JSON."""
 

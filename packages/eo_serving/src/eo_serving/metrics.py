@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from eo_serving.shadow import ShadowCounts
+
 TIMING: Final = "Server-Timing"
 EXPOSITION_TYPE: Final = CONTENT_TYPE_LATEST
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
@@ -43,6 +45,7 @@ class Metrics:
         self._model = Gauge("terraloop_model_info", "1 for the version that answers", ("model", "digest"), **own)
         self._starts = Counter("terraloop_mlserver_starts", "Starts of the MLServer child", **own)
         self._logged = Counter("terraloop_request_log_records", "Records of the request log", ("outcome",), **own)
+        self._shadow = Gauge("terraloop_shadow_pixels", "Pixels that a challenger saw too", ("model", "outcome"), **own)
         for stage in STAGES:
             self._stages.labels(stage)  # shown as 0 before the first request
 
@@ -77,6 +80,11 @@ class Metrics:
         """Note the stages that a Server-Timing header names."""
         for stage, milliseconds in _TIMING.findall(timing):
             self._stages.labels(stage).observe(float(milliseconds) / 1000)
+
+    def shadow(self, counts: ShadowCounts) -> None:
+        """Note what came of the challenger so far."""
+        self._shadow.labels(counts.model, "same").set(counts.pixels - counts.differing)
+        self._shadow.labels(counts.model, "different").set(counts.differing)
 
     def watch(self, application: ASGIApp, routes: Mapping[Any, str]) -> ASGIApp:
         """The same application, whose requests are counted.

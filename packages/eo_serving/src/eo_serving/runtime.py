@@ -12,11 +12,13 @@ import logging
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 from fastapi import Depends, Request, Response
 from mlserver import MLModel
 from mlserver.errors import MLServerError
 from mlserver.handlers import custom_handler
 from mlserver.types import InferenceRequest, InferenceResponse
+from numpy.typing import NDArray
 
 from eo_data.errors import TerraloopError
 from eo_data.usecase import UseCase
@@ -24,10 +26,11 @@ from eo_serving import inservice
 from eo_serving.call import Call
 from eo_serving.input_sample import InputSample
 from eo_serving.invocation import Invocation, answer
-from eo_serving.media import ITEM_HEADER, SAMPLE_HEADER
+from eo_serving.media import ITEM_HEADER, SAMPLE_HEADER, SHADOW_HEADER
 from eo_serving.metrics import TIMING, server_timing
 from eo_serving.problem import PROBLEM_TYPE, NoModel, Problem
 from eo_serving.service import Service, open_service
+from eo_serving.shadow import Shadow
 from eo_serving.v2 import infer
 from eo_serving.versions import read_version
 
@@ -64,6 +67,7 @@ class MaskRuntime(MLModel):  # type: ignore[misc]
             raise _refusal(error) from error
         self._service = service
         inservice.decoders.start(service.serve.limits.concurrency)
+        inservice.put_shadow(self.name, await asyncio.to_thread(_open_shadow, self._settings.parameters.extra))
         inservice.put(self.name, service)
         return True
 
@@ -75,7 +79,9 @@ class MaskRuntime(MLModel):  # type: ignore[misc]
             if service is None:
                 raise NoModel("no model is loaded yet", fix="Deploy one, or try again later")
             sample = InputSample(len(service.data.classes)) if service.serve.log.enabled else None
-            call = Call(service.serve.limits.request_seconds, sample)
+            shadow = inservice.get_shadow(self.name)
+            masks: list[NDArray[np.uint8]] | None = None if shadow is None else []
+            call = Call(service.serve.limits.request_seconds, sample, masks)
             opener = inservice.decoders.open_body
             result = await asyncio.to_thread(answer, invocation, service, call, opener)
         except Exception as error:
@@ -84,6 +90,9 @@ class MaskRuntime(MLModel):  # type: ignore[misc]
         headers = {**result.headers, TIMING: server_timing(call.spent)}
         if sample is not None:
             headers[SAMPLE_HEADER] = json.dumps(sample.statistics().model_dump())
+        if shadow is not None and masks:
+            headers[SHADOW_HEADER] = json.dumps(shadow.counts.model_dump())
+            shadow.ask(invocation, masks, service.label)
         return Response(result.body, media_type=result.content_type, headers=headers)
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
@@ -101,6 +110,18 @@ class MaskRuntime(MLModel):  # type: ignore[misc]
 
 def _open(extra: dict[str, Any]) -> Service:
     return open_service(read_version(Path(extra["folder"])), UseCase.load(extra["usecase"]))
+
+
+def _open_shadow(extra: dict[str, Any]) -> Shadow | None:
+    """The challenger; one that cannot be opened harms nobody."""
+    if not extra.get("shadow"):
+        return None
+    try:
+        service = open_service(read_version(Path(extra["shadow"])), UseCase.load(extra["usecase"]))
+    except Exception as error:
+        log.error("there is no shadow: %s", error)
+        return None
+    return Shadow(service, inservice.decoders.open_body)
 
 
 def _problem(error: Exception) -> Problem:

@@ -117,6 +117,8 @@ class Service:
                 rows = MaskRows(classify(band.probability, band.valid), band)
                 if sample is not None:
                     sample.add(rows.mask)
+                if call.masks is not None:
+                    call.masks.append(rows.mask)
             yield rows
 
 

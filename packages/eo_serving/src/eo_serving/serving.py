@@ -52,6 +52,7 @@ def serve(
     state: Path,
     anyone: bool = False,
     grpc_port: int | None = None,
+    shadow: str | None = None,
 ) -> dict[str, Any]:
     """Serve a use case until SIGTERM or SIGINT.
 
@@ -64,6 +65,7 @@ def serve(
         state: Folder that this server may write: settings, kept versions, what is served, the token.
         anyone: Ask for no token; on loopback only.
         grpc_port: Port of the gRPC door on the same host; None leaves it out.
+        shadow: URI of a challenger that is asked beside the version that answers; None leaves it out.
 
     Returns:
         `endpoint` and `ended`, the signal that ended it.
@@ -82,23 +84,24 @@ def serve(
     if grpc_port is not None:
         _listen(host, grpc_port, "--grpc-port").close()
     door = None if grpc_port is None else f"[{host}]:{grpc_port}" if ":" in host else f"{host}:{grpc_port}"
+    backend = Backend(state, backend_port)
+    keeper = Keeper(usecase, backend, Versions(state / "versions", store, usecase.name), state, shadow)
+    requests = RequestLog(store, usecase.name, section.log) if section.log.enabled else None
+    front = Front(usecase, keeper, backend, tokens, requests)
     with listener:
-        return asyncio.run(_serve(usecase, section, store, listener, Backend(state, backend_port), state, tokens, door))
+        return asyncio.run(_serve(usecase.name, section, listener, backend, keeper, front, tokens, door))
 
 
 async def _serve(
-    usecase: UseCase,
+    name: str,
     section: ServeSection,
-    store: Store,
     listener: socket.socket,
     backend: Backend,
-    state: Path,
+    keeper: Keeper,
+    front: Front,
     tokens: Tokens,
     grpc_address: str | None,
 ) -> dict[str, Any]:
-    keeper = Keeper(usecase, backend, Versions(state / "versions", store, usecase.name), state)
-    requests = RequestLog(store, usecase.name, section.log) if section.log.enabled else None
-    front = Front(usecase, keeper, backend, tokens, requests)
     server = _Server(
         uvicorn.Config(
             front.application(),
@@ -115,7 +118,7 @@ async def _serve(
     if grpc_address is not None:
         from eo_serving.grpc_door import GrpcDoor, open_door
 
-        rpc = GrpcDoor(usecase.name, keeper, front, tokens.endpoint)
+        rpc = GrpcDoor(name, keeper, front, tokens.endpoint)
         door = await open_door(rpc, grpc_address, section.limits)
         log.info("V2 over gRPC listens on %s", grpc_address)
     ended: list[str] = []
@@ -131,7 +134,7 @@ async def _serve(
         asyncio.get_running_loop().add_signal_handler(number, end, number.name)
     supervision.add_done_callback(lambda _: end("MLServer"))
     address = "http://{}:{}".format(*listener.getsockname()[:2])
-    log.info("the front of '%s' listens on %s", usecase.name, address)
+    log.info("the front of '%s' listens on %s", name, address)
     try:
         await server.serve(sockets=[listener])
     finally:
