@@ -101,7 +101,7 @@ def notebooks(session: nox.Session) -> None:
 @nox.session
 def abuse(session: nox.Session) -> None:
     """Send the endpoint what no client should, and see that it answers and lives."""
-    chosen = ["--only", "eo_serving", "-k", "abuse or refusal or decoder or token"]
+    chosen = ["--only", "eo_serving", "-k", "abuse or refusal or decoder or token or remote or page"]
     _dev(session, "python", "tests/suites.py", *chosen, "--abuse-table", str(ROOT / "docs" / "abuse.md"))
 
 
