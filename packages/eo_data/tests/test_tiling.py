@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import tracemalloc
 from collections import Counter
 from itertools import pairwise
@@ -11,7 +12,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eo_data.tiling import Pixels, Predict, TilePlan, Valid, array_reader, predict_array, predict_rows
+from eo_data.read_gate import ReadGate
+from eo_data.tiling import (
+    Pixels,
+    Predict,
+    TilePlan,
+    Valid,
+    array_reader,
+    one_ahead,
+    predict_array,
+    predict_rows,
+)
 
 quick = settings(max_examples=40, deadline=None, derandomize=True, database=None)
 
@@ -153,6 +164,73 @@ def test_rows_are_read_once_but_for_those_mirrored_at_the_end_and_within_the_ras
     assert max(reads.values()) <= -(-plan.tile // plan.step) + 1
     assert max(asked) <= plan.tile
     assert max(band.valid.shape[0] for band in bands) <= plan.core
+
+
+@pytest.mark.parametrize("height", [1, 40, 300])
+def test_reading_ahead_changes_nothing(height: int) -> None:
+    """One reader at a time, from top to bottom, while the model works on the band before."""
+    plan, shape = TilePlan(64, 8, 4), (height, 150)
+    pixels = scene(shape)
+    inner, inside, asked = array_reader(pixels, np.ones(shape, bool)), threading.Lock(), []
+
+    def read(top: int, left: int, height: int, width: int) -> tuple[Pixels, Valid]:
+        assert inside.acquire(blocking=False)
+        asked.append((top, threading.current_thread().name))
+        found = inner(top, left, height, width)
+        inside.release()
+        return found
+
+    wanted = list(predict_rows(inner, shape, identity, plan))
+    found = list(predict_rows(read, shape, identity, plan, fetch=one_ahead))
+    for one, other in zip(found, wanted, strict=True):
+        assert one.top == other.top
+        np.testing.assert_array_equal(one.probability, other.probability)
+    assert {name.split("_")[0] for _, name in asked} == {"one-ahead"}
+
+
+def test_a_reader_that_fails_ahead_fails_in_its_turn() -> None:
+    def read(top: int, left: int, height: int, width: int) -> tuple[Pixels, Valid]:
+        if top > 100:
+            raise OSError("gone")
+        return np.ones((2, height, width), np.float32), np.ones((height, width), bool)
+
+    bands = predict_rows(read, (600, 80), identity, TilePlan(64, 8, 4), fetch=one_ahead)
+    first = next(bands)
+    assert first.top == 0
+    with pytest.raises(OSError, match="gone"):
+        list(bands)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("one-ahead")]
+
+
+def test_who_stops_early_leaves_no_thread() -> None:
+    pixels = scene((600, 80))
+    bands = predict_rows(
+        array_reader(pixels, np.ones((600, 80), bool)), (600, 80), identity, TilePlan(64, 8, 4), fetch=one_ahead
+    )
+    next(bands)
+    bands.close()  # type: ignore[attr-defined]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("one-ahead")]
+
+
+def test_a_raster_is_closed_after_the_read_that_is_under_way() -> None:
+    gate, reading, go, order = ReadGate(), threading.Event(), threading.Event(), []
+
+    def read() -> None:
+        with gate.reading():
+            reading.set()
+            go.wait(30)
+            order.append("read")
+
+    with gate:
+        thread = threading.Thread(target=read)
+        thread.start()
+        assert reading.wait(30)
+        threading.Timer(0.1, go.set).start()
+    order.append("closed")
+    thread.join()
+    assert order == ["read", "closed"]
+    with pytest.raises(RuntimeError, match="closed"), gate.reading():
+        pass
 
 
 def test_memory_depends_on_the_width_never_on_the_height() -> None:

@@ -99,7 +99,7 @@ class TestRefusals:
     def test_other_types(self, service: Service, content_type: str) -> None:
         with pytest.raises(UnsupportedType, match="not taken") as refusal:
             ask(service, b"x", content_type=content_type)
-        assert "image/tiff, application/json or application/x-npy" in refusal.value.fix
+        assert "image/tiff, application/json, application/x-npy or application/geo+json" in refusal.value.fix
 
     @pytest.mark.parametrize("accept", ["text/html", "application/geo+json;q=0", "image/jpeg", "image/tiff;q=0"])
     def test_answers_that_are_not_offered(self, service: Service, tiff: Any, accept: str) -> None:

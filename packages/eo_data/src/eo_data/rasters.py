@@ -6,7 +6,7 @@ import io
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -28,6 +28,7 @@ from eo_data.errors import DataRefused
 from eo_data.file_kinds import HEAD, what_else
 from eo_data.object_storage import gdal_options
 from eo_data.radiometry import Radiometry, choose_radiometry, with_offset_by_values
+from eo_data.read_gate import ReadGate
 from eo_data.reflectance import Reflectance
 from eo_data.tiff_structure import is_complete, looks_like_tiff
 from eo_data.tiling import Pixels, Valid
@@ -59,6 +60,7 @@ class ImageRaster:
     taken: str | None
     _default: Reflectance
     _source: Any
+    _gate: ReadGate = field(default_factory=ReadGate)
 
     @property
     def geobox(self) -> GeoBox | None:
@@ -138,7 +140,9 @@ class ImageRaster:
 
     def _decode(self, read: Callable[..., Any], top: int, left: int, height: int, width: int) -> NDArray[Any]:
         try:
-            values: NDArray[Any] = read(window=Window(left, top, width, height))
+            # GDAL's configuration is a thread's own, and any may read.
+            with self._gate.reading(), rasterio.Env(**gdal_options()):
+                values: NDArray[Any] = read(window=Window(left, top, width, height))
         except (RasterioError, MemoryError) as error:
             raise DataRefused(
                 "the pixels cannot be decoded: the file is truncated or damaged",
@@ -213,7 +217,7 @@ def open_image(
         indexes = band_indexes(names, data.bands, data.input_bands, where)
         if asset is not None and len(asset.get("bands") or []) == dataset.count:
             asset = {**asset, "bands": [asset["bands"][index - 1] for index in indexes]}  # those that are read
-        yield ImageRaster(
+        image = ImageRaster(
             where=where,
             shape=(dataset.height, dataset.width),
             crs=dataset.crs,
@@ -233,6 +237,8 @@ def open_image(
             _default=data.reflectance,
             _source=dataset,
         )
+        with image._gate:
+            yield image
 
 
 def _what_is_wrong(source: str | bytes) -> tuple[str, str]:

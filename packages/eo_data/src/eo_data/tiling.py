@@ -8,17 +8,22 @@ memory depends on the raster's width and the tile, never on its height.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+Item = TypeVar("Item")
 Pixels = NDArray[np.float32]
 Valid = NDArray[np.bool_]
 ReadWindow = Callable[[int, int, int, int], tuple[Pixels, Valid]]
 """`read(top, left, height, width)` inside the raster -> reflectance `[bands, h, w]` and valid `[h, w]`."""
 Predict = Callable[[Pixels], Pixels]
 """Tiles `[n, bands, tile, tile]` -> probabilities `[n, classes, tile, tile]`."""
+Source = tuple[Pixels, Valid]
+"""Rows that a band of tiles sees, `[bands, tile, width]`, and where they have data `[tile, width]`."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,13 @@ class RowBand:
 
 
 def predict_rows(
-    read: ReadWindow, shape: tuple[int, int], predict: Predict, plan: TilePlan, *, minibatch: int = 2
+    read: ReadWindow,
+    shape: tuple[int, int],
+    predict: Predict,
+    plan: TilePlan,
+    *,
+    minibatch: int = 2,
+    fetch: Callable[[Iterator[Source]], Iterator[Source]] = iter,
 ) -> Iterator[RowBand]:
     """Send a raster through a model and yield finished rows from top to bottom.
 
@@ -91,14 +102,16 @@ def predict_rows(
         predict: The model.
         plan: Tile, halo, blend.
         minibatch: How many tiles go to the model at once.
+        fetch: How bands are drawn from the reader: one after the other, or `one_ahead`.
     """
     height, width = shape
     rows, columns, weights = plan.starts(height), plan.starts(width), plan.weights()
     padded = _PaddedRows(read, shape)
     pending: tuple[Pixels, Pixels] | None = None  # sums and weights of the rows that the next tiles still touch
+    bands = fetch(padded.band(top - plan.halo, plan.tile) for top in rows)
     for number, top in enumerate(rows):
         bottom = min(top + plan.core, height)
-        source, valid = padded.band(top - plan.halo, plan.tile)
+        source, valid = next(bands)
         sums, total = _predict_band(source, valid, width, columns, weights, predict, plan, minibatch)
         sums, total = sums[:, : bottom - top], total[: bottom - top]
         if pending is not None:
@@ -112,6 +125,19 @@ def predict_rows(
             probability /= np.maximum(total[:final], np.finfo(np.float32).tiny)
         yield RowBand(top, np.where(inside, probability, np.float32(0)), inside)
         pending = sums[:, final:].copy(), total[final:].copy()
+
+
+def one_ahead(items: Iterator[Item]) -> Iterator[Item]:
+    """The same, each made in a thread of its own while the one before is worked on.
+
+    Only that thread makes them, one after the other; an error comes where its item would have come. Whoever stops
+    early waits for the one that is being made.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="one-ahead") as pool:
+        coming = pool.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = pool.submit(next, items, None)
+            yield item
 
 
 def array_reader(pixels: Pixels, valid: Valid) -> ReadWindow:

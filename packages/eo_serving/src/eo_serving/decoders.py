@@ -16,7 +16,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from socket import socketpair
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -25,6 +25,7 @@ import numpy as np
 from pydantic import BaseModel, Field, ValidationError
 
 from eo_data.errors import DataRefused, TerraloopError, UsageError
+from eo_data.read_gate import ReadGate
 from eo_serving.problem import OutOfTime, TooLarge
 from eo_serving.raster_limits import check_size
 
@@ -90,13 +91,15 @@ class DecodedRaster:
     _bands: int
     _decoder: _Decoder
     _seconds: float | None
+    gate: ReadGate = field(default_factory=ReadGate)
 
     def read(self, top: int, left: int, height: int, width: int) -> tuple[Pixels, Valid]:
         """A window; the arrays are views that hold until the next call."""
         shape = (self._bands, height, width)
-        self._decoder.share((4 * self._bands + 1) * height * width)
-        self._decoder.ask(self._seconds, order="read", top=top, left=left, height=height, width=width)
-        return self._decoder.pixels(shape)
+        with self.gate.reading():
+            self._decoder.share((4 * self._bands + 1) * height * width)
+            self._decoder.ask(self._seconds, order="read", top=top, left=left, height=height, width=width)
+            return self._decoder.pixels(shape)
 
 
 class Decoders:
@@ -141,7 +144,9 @@ class Decoders:
         """
         decoder = self._take()
         try:
-            yield decoder.open(body, seconds)
+            raster = decoder.open(body, seconds)
+            with raster.gate:
+                yield raster
             decoder.ask(seconds, order="close")
         except TerraloopError:
             decoder.let_go()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eo_data.errors import DataRefused
-from eo_data.tiling import RowBand, predict_rows
+from eo_data.tiling import RowBand, one_ahead, predict_rows
 from eo_data.usecase import IGNORE
 from eo_serving.configuration import ServeSection
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from eo_data.model.files import ModelFiles
     from eo_data.model.session import OnnxModel
     from eo_data.radiometry import Radiometry
-    from eo_data.tiling import Pixels, ReadWindow, Valid
+    from eo_data.tiling import Pixels, ReadWindow, Source, Valid
     from eo_data.usecase import DataSection, UseCase
     from eo_serving.call import Call
 
@@ -96,8 +97,7 @@ class Service:
 
         def read_in_time(top: int, left: int, height: int, width: int) -> tuple[Pixels, Valid]:
             call.check()
-            with call.stage("decode"):
-                pixels, valid = read(top, left, height, width)
+            pixels, valid = read(top, left, height, width)
             if sample is not None:
                 sample.take(pixels, valid)
             return pixels, valid
@@ -108,7 +108,8 @@ class Service:
                 return self.model(tiles)
 
         plan = self.model.description.tiling.plan()
-        bands = predict_rows(read_in_time, shape, infer, plan, minibatch=self.serve.minibatch)
+        fetch = partial(_fetched, call=call, ahead=len(plan.starts(shape[0])) > 1)
+        bands = predict_rows(read_in_time, shape, infer, plan, minibatch=self.serve.minibatch, fetch=fetch)
         while True:
             with call.stage("blend"):
                 band = next(bands, None)
@@ -120,6 +121,17 @@ class Service:
                 if call.masks is not None:
                     call.masks.append(rows.mask)
             yield rows
+
+
+def _fetched(sources: Iterator[Source], call: Call, ahead: bool) -> Iterator[Source]:
+    """What is read, ahead of the model where there is more than one band; what is still waited for is decoding."""
+    coming = one_ahead(sources) if ahead else sources
+    while True:
+        with call.stage("decode"):
+            source = next(coming, None)
+        if source is None:
+            return
+        yield source
 
 
 def open_service(files: ModelFiles, usecase: UseCase) -> Service:
