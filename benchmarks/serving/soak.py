@@ -59,10 +59,16 @@ class Outcome:
     memory: list[int] = field(default_factory=list)
 
     @property
-    def growth(self) -> float:
-        """Memory of the last tenth over that of the second: the first warms up."""
+    def levels(self) -> tuple[float, float]:
+        """Memory, bytes: the medians of the second tenth of the time, since the first warms up, and of the last."""
         tenth = max(1, len(self.memory) // 10)
-        return statistics.median(self.memory[-tenth:]) / statistics.median(self.memory[tenth : 2 * tenth]) - 1
+        return statistics.median(self.memory[tenth : 2 * tenth]), statistics.median(self.memory[-tenth:])
+
+    @property
+    def growth(self) -> float:
+        """By what share memory grew."""
+        before, after = self.levels
+        return after / before - 1
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -114,9 +120,7 @@ def report(outcome: Outcome, minutes: float) -> int:
         "bad requests by status": dict(sum((Counter({s: n}) for (_, s), n in outcome.bad.items()), Counter())),
         "versions changed": len(outcome.swaps),
         "seconds from asking to traffic, median and worst": [round(statistics.median(swaps), 2), round(max(swaps), 2)],
-        "memory of all processes, MiB, after warming up and at the end": [
-            round(outcome.memory[len(outcome.memory) // 10] / 2**20), round(outcome.memory[-1] / 2**20),
-        ],
+        "memory of all processes, MiB, after warming up and at the end": [round(n / 2**20) for n in outcome.levels],
         "growth": round(outcome.growth, 4),
         "faults": outcome.faults[:10],
     }  # fmt: skip
