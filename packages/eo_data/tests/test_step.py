@@ -69,6 +69,15 @@ def run(program: Path, *arguments: str, **environment: str) -> subprocess.Comple
     )  # fmt: skip
 
 
+def test_a_result_that_cannot_be_written_is_told_before_the_work(program: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file" / "result.json", tmp_path, Path("/proc/none/result.json")):
+        answer = run(program, "work", "--usecase", "wait", "--store", "/s", "--result", str(place))
+        assert answer.returncode == 2
+        assert "no result can be written to" in answer.stderr
+        assert "waiting" not in answer.stderr
+
+
 @pytest.mark.parametrize(("rank", "left"), [("0", False), ("1", True)])
 def test_only_the_chief_of_several_processes_removes_an_earlier_result(
     program: Path, tmp_path: Path, rank: str, left: bool

@@ -117,14 +117,17 @@ def run_command(parser: StepParser, argv: Sequence[str] | None = None) -> int:
 
 
 def _forget(result_file: Path | None) -> None:
-    """Remove the result of an earlier run: it must not pass for this one's.
+    """Remove the result of an earlier run, which must not pass for this one's, and see that one can be written.
 
     Of several processes of torchrun the chief alone: another may start again when the chief's result is there.
     """
     if result_file is None or os.environ.get("RANK", "0") != "0":
         return
     try:
+        result_file.parent.mkdir(parents=True, exist_ok=True)
         result_file.unlink(missing_ok=True)
+        with tempfile.TemporaryFile(dir=result_file.parent):
+            pass
     except OSError as error:
         raise UsageError(
             f"no result can be written to {result_file} ({error.strerror})", where="--result", fix="Name another file"
