@@ -207,7 +207,6 @@ def asked(store: Store, water: UseCase, day: int, gain: float = 1.0, count: int 
         records.append(
             RequestRecord(
                 time=NOW - timedelta(days=day, minutes=number + 1),
-                kind="request",
                 model="water/2",
                 digest="d",
                 sensor="s",

@@ -35,7 +35,7 @@ def sampled(service: Service, body: bytes, kind: str = "image/tiff", query: str 
 
 def record(service: Service, body: bytes, time: datetime = NOON, **changes: Any) -> RequestRecord:
     made = make_record(
-        sampled(service, body), time=time, kind="request", model="water/1", digest="d", sensor="s2",
+        sampled(service, body), time=time, model="water/1", digest="d", sensor="s2",
         content_type="image/tiff", bands=("B02",), classes=("land", "water"),
     )  # fmt: skip
     return replace(made, **changes)

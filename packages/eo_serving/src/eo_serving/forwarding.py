@@ -112,7 +112,6 @@ class Forwarding:
         return make_record(
             InputStatistics.model_validate(json.loads(said[SAMPLE_HEADER])),
             time=time,
-            kind="request",
             model=said["terraloop-model"],
             digest=said["terraloop-digest"],
             sensor=data.sensor,

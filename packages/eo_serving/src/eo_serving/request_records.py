@@ -35,11 +35,10 @@ _TAKEN: Final = re.compile(r"(\d{4})[:-](\d{2})")
 
 @dataclass(frozen=True)
 class RequestRecord:
-    """One request or one prediction of a batch.
+    """One request that was answered.
 
     Attributes:
         time: When it was answered, UTC.
-        kind: `request`, or `batch` for `eo-serving predict`.
         model: `<name>/<version>` that answered.
         digest: Its model digest.
         sensor: The use case's sensor.
@@ -61,7 +60,6 @@ class RequestRecord:
     """
 
     time: datetime
-    kind: str
     model: str
     digest: str
     sensor: str
@@ -86,7 +84,6 @@ def make_record(
     statistics: InputStatistics,
     *,
     time: datetime,
-    kind: str,
     model: str,
     digest: str,
     sensor: str,
@@ -100,7 +97,6 @@ def make_record(
     Args:
         statistics: What was seen.
         time: When.
-        kind: `request` or `batch`.
         model: Who answered.
         digest: Its digest.
         sensor: The use case's.
@@ -111,7 +107,7 @@ def make_record(
     """
     west, south, east, north = _degrees(statistics)
     return RequestRecord(
-        time=time, kind=kind, model=model, digest=digest, sensor=sensor, month=_month(taken or statistics.taken),
+        time=time, model=model, digest=digest, sensor=sensor, month=_month(taken or statistics.taken),
         content_type=content_type, height=statistics.shape[0], width=statistics.shape[1], images=statistics.images,
         west=west, south=south, east=east, north=north, sampled=statistics.sampled,
         valid_fraction=statistics.valid_fraction, bands=tuple(bands), quantiles=statistics.quantiles,
@@ -188,7 +184,7 @@ def _schema() -> pa.Schema:
 
     number, text = pa.float32(), pa.string()
     columns: dict[str, Any] = {
-        "time": pa.timestamp("us", tz="UTC"), "kind": text, "model": text, "digest": text, "sensor": text,
+        "time": pa.timestamp("us", tz="UTC"), "model": text, "digest": text, "sensor": text,
         "month": pa.int8(), "content_type": text, "height": pa.int32(), "width": pa.int32(), "images": pa.int32(),
         "west": number, "south": number, "east": number, "north": number, "sampled": pa.int32(),
         "valid_fraction": number, "bands": pa.list_(text), "quantiles": pa.list_(pa.list_(number)),

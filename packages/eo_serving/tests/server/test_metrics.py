@@ -129,7 +129,7 @@ def test_requests_are_logged_and_nobody_hears_of_it(
     found = read_records(registry.store, "water", began, datetime.now(UTC) + timedelta(days=1))
     assert [one.content_type for one in found] == ["image/tiff"] * 3 + ["application/json"]
     first = found[0]
-    assert (first.model, first.kind, first.height, first.width) == ("water/2", "request", 120, 100)
+    assert (first.model, first.height, first.width) == ("water/2", 120, 100)
     assert first.digest == registry.versions[2].digest
     assert first.valid_fraction == pytest.approx((120 - 9) / 120, abs=0.02)
     assert first.bands == ("B02", "B03", "B04", "B08", "B11", "B12")
