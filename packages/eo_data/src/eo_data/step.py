@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from eo_data.allocation import keep_freed_memory
 from eo_data.errors import GateRefused, TerraloopError, UsageError, exit_code
 
 XCOM_FILE = Path("/airflow/xcom/return.json")
@@ -81,6 +82,7 @@ def run_command(parser: StepParser, argv: Sequence[str] | None = None) -> int:
     Anything that is not a `TerraloopError` is logged with its traceback and gives 1.
     """
     arguments = parser.parse_args(argv)
+    keep_freed_memory()
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
     for chatty in ("botocore", "rasterio", "distributed"):  # each of their lines is about themselves
         logging.getLogger(chatty).setLevel(logging.WARNING)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from eo_data.allocation import keep_freed_memory
 from eo_data.errors import TerraloopError
 from eo_data.usecase import DataSection
 from eo_serving.configuration import Limits
@@ -37,6 +38,7 @@ OPEN_FILES: Final = 64
 def main() -> None:
     """Decode until the parent is gone."""
     control, body, pixels, memory = (int(argument) for argument in sys.argv[1:5])
+    keep_freed_memory()
     _import_decoders()
     _limit(memory)
     _Decoder(Connection(control), body, pixels).run()

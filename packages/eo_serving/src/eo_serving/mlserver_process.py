@@ -14,6 +14,8 @@ import sys
 import threading
 from pathlib import Path
 
+from eo_data.allocation import keep_freed_memory
+
 SETTINGS_FILE = "settings.json"
 _GRACE = 10.0
 """Seconds from the end of standard input to the end of the process, come what may."""
@@ -23,6 +25,7 @@ def main() -> None:
     """Run MLServer with the settings in the state folder until it is told to stop."""
     from mlserver import MLServer, Settings
 
+    keep_freed_memory()
     state = Path(sys.argv[1])
     settings = Settings(**json.loads((state / SETTINGS_FILE).read_text(encoding="utf-8")))
     threading.Thread(target=_end_with_parent, name="parent-watch", daemon=True).start()
