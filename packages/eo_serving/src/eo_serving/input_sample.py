@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import TYPE_CHECKING, Final
 
@@ -53,6 +54,10 @@ class InputStatistics(BaseModel):
     crs: str | None = None
     bounds: tuple[float, float, float, float] | None = None
     taken: str | None = None
+
+    def header(self) -> str:
+        """As a header's value: JSON in ASCII."""
+        return json.dumps(self.model_dump())
 
 
 class InputSample:

@@ -78,7 +78,7 @@ class MaskRuntime(MLModel):  # type: ignore[misc]
             service = inservice.get(self.name)
             if service is None:
                 raise NoModel("no model is loaded yet", fix="Deploy one, or try again later")
-            sample = InputSample(len(service.data.classes)) if service.serve.log.enabled else None
+            sample = _sample(service)
             shadow = inservice.get_shadow(self.name)
             masks: list[NDArray[np.uint8]] | None = None if shadow is None else []
             call = Call(service.serve.limits.request_seconds, sample, masks)
@@ -89,7 +89,7 @@ class MaskRuntime(MLModel):  # type: ignore[misc]
             return Response(problem.body(), status_code=problem.status, media_type=PROBLEM_TYPE)
         headers = {**result.headers, TIMING: server_timing(call.spent)}
         if sample is not None:
-            headers[SAMPLE_HEADER] = json.dumps(sample.statistics().model_dump())
+            headers[SAMPLE_HEADER] = sample.statistics().header()
         if shadow is not None and masks:
             headers[SHADOW_HEADER] = json.dumps(shadow.counts.model_dump())
             shadow.ask(invocation, masks, service.label)
@@ -103,9 +103,15 @@ class MaskRuntime(MLModel):  # type: ignore[misc]
         """
         try:
             service = self._service
-            return await asyncio.to_thread(infer, payload, service, Call(service.serve.limits.request_seconds))
+            call = Call(service.serve.limits.request_seconds, _sample(service))
+            return await asyncio.to_thread(infer, payload, service, call)
         except Exception as error:
             raise _refusal(error) from error
+
+
+def _sample(service: Service) -> InputSample | None:
+    """What gathers what an input is like, where that is kept."""
+    return InputSample(len(service.data.classes)) if service.serve.log.enabled else None
 
 
 def _open(extra: dict[str, Any]) -> Service:

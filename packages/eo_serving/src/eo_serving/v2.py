@@ -13,6 +13,7 @@ from eo_data.errors import DataRefused, UsageError
 from eo_data.tiling import array_reader
 from eo_serving.call import Call
 from eo_serving.declaration import MASK, PROBABILITY
+from eo_serving.media import SAMPLE_HEADER
 from eo_serving.metrics import TIMING, server_timing
 from eo_serving.raster_limits import check_size
 from eo_serving.service import Service
@@ -40,11 +41,14 @@ def infer(payload: InferenceRequest, service: Service, call: Call) -> InferenceR
     results = _results(batch, service, call, with_probability=PROBABILITY in wanted)
     with call.stage("encode"):
         outputs = [_output(name, results[name]) for name in wanted]
+    headers = {**service.identity(batch.radiometry), TIMING: server_timing(call.spent)}
+    if call.sample is not None:
+        headers[SAMPLE_HEADER] = call.sample.statistics().header()
     return InferenceResponse(
         model_name=service.label.split("/")[0],
         model_version=str(service.version),
         outputs=outputs,
-        parameters=Parameters(headers={**service.identity(batch.radiometry), TIMING: server_timing(call.spent)}),
+        parameters=Parameters(headers=headers),
     )
 
 

@@ -122,12 +122,20 @@ def test_requests_are_logged_and_nobody_hears_of_it(
         answers = [client.post("/invocations", content=tiff_chip, headers=TIFF) for _ in range(3)]
         client.post("/invocations", content=b"junk", headers=TIFF)
         client.post("/invocations", json={"inputs": chip[None, :, :4, :4].tolist()})
+        tensor = {
+            "name": "x",
+            "shape": [1, 13, 4, 4],
+            "datatype": "UINT16",
+            "data": chip[:, 20:24, :4].ravel().tolist(),
+        }
+        answers.append(client.post("/v2/models/water/infer", json={"inputs": [tensor]}))
         counted = client.get("/metrics").text
+    assert {answer.status_code for answer in answers} == {200}
     assert not [key for answer in answers for key in answer.headers if "sample" in key]
     assert 'terraloop_request_log_records_total{outcome="lost"} 0.0' in counted
     assert server.stop() == 0
     found = read_records(registry.store, "water", began, datetime.now(UTC) + timedelta(days=1))
-    assert [one.content_type for one in found] == ["image/tiff"] * 3 + ["application/json"]
+    assert [one.content_type for one in found] == ["image/tiff"] * 3 + ["application/json"] * 2
     first = found[0]
     assert (first.model, first.height, first.width) == ("water/2", 120, 100)
     assert first.digest == registry.versions[2].digest
