@@ -87,7 +87,7 @@ def test_what_is_no_data_is_refused_with_its_pair(
     assert told.startswith(f"{bad}: ")
     assert said in told
     assert fix in told
-    assert not [key for key in store.list("") if "bad" in key]
+    assert not [key for key in store.list("") if "bad" in key.replace(".", "/").split("/")]  # a digest may hold "bad"
 
 
 @pytest.mark.parametrize("nodata", [float("inf"), float("-inf"), float("nan")])
