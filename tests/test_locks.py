@@ -64,8 +64,7 @@ def test_one_version_of_a_library_holds_everywhere(root: Path) -> None:
 
 
 def test_serving_stays_light(root: Path) -> None:
-    """matplotlib is there for `eo-serving monitor`; what serves does not load it (pyproject's import rules)."""
-    heavy = {"torch", "lightning", "mlflow", "great-expectations", "torchmetrics"}
+    heavy = {"torch", "lightning", "mlflow", "great-expectations", "matplotlib"}
     assert not heavy & set(pins(root, "serve"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -75,6 +76,21 @@ def test_false_alarms_are_as_rare_as_stated() -> None:
         for _ in range(200)
     ]
     assert sum(alarms) <= 20  # 10 are expected; more than 20 come once in a thousand
+
+
+def test_one_band_in_one_month_of_six_is_found() -> None:
+    """More is compared at once than 999 permutations can tell apart after the correction: more are made."""
+    random = np.random.default_rng(8)
+    months = range(1, 7)
+    reference = [unit for month in months for unit in units(random, 40, month=month)]
+    window = [unit for month in months for unit in units(random, 25, month=month)]
+    window = [
+        replace(unit, quantiles=(unit.quantiles[0], tuple(1.5 * value for value in unit.quantiles[1])))
+        if unit.month == 3 else unit
+        for unit in window
+    ]  # fmt: skip
+    found = compared(reference, window)
+    assert {stratum.month: stratum.drifted for stratum in found if stratum.drifted} == {3: ("nir",)}
 
 
 def test_each_month_is_compared_with_its_own() -> None:
@@ -241,7 +257,13 @@ def test_requests_as_trained_on_ask_for_nothing(world: Store, water: UseCase) ->
     assert [window.strata[0].status for window in report.windows] == ["compared"] * 5
     page = world.get(world.key(result["page"])).decode()
     assert "No retraining" in page
-    assert "data:image/png;base64," in page
+    assert page.count("<svg ") == 6  # one per band
+    lines = re.findall(r'<polyline [^>]*points="([^"]*)"', page)
+    assert len(lines) == 12
+    for line in lines:  # shares only grow, so the drawing only rises
+        down = [float(point.split(",")[1]) for point in line.split()]
+        assert down == sorted(down, reverse=True)
+        assert max(down) - min(down) > 50
 
 
 def test_drift_that_stays_asks_once(world: Store, water: UseCase) -> None:

@@ -104,7 +104,7 @@ class MonitorSection(Section):
         psi: Population stability index from which on a band's shift counts.
         class_shift: Difference of a class's mean share from which on it counts.
         alpha: Corrected p-value below which a shift is no chance.
-        permutations: Of the test.
+        permutations: Of the test, at least; more where more is compared at once, or the correction hides all.
         quality_drop: IoU that may be lost on fresh scenes.
         cooldown_hours: After a retraining was asked for, none is asked for again.
         seed: Of the permutations.

@@ -9,7 +9,8 @@ bands and strata by Benjamini and Hochberg (1995). Both must speak before anythi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -27,7 +28,10 @@ _FLOOR: Final = 1e-3
 """Least share of a bin: PSI is infinite at 0."""
 _MOST: Final = 400
 """Units of a side that are permuted; more would only cost time."""
+_BLOCK: Final = 500
+"""Permutations that are held at once."""
 
+Kind = Literal["band", "class"]
 Status = Literal["compared", "no reference", "not enough"]
 Array = NDArray[np.float64]
 
@@ -55,6 +59,7 @@ class FeatureDrift(_Record):
     """One band, or the share of one class, in one stratum.
 
     Attributes:
+        kind: Which of the two.
         name: The band, or `share of CLASS`.
         shift: PSI of a band; for a class the difference of mean shares.
         distance: Kolmogorov-Smirnov distance of a band; for a class the difference's absolute value.
@@ -63,6 +68,7 @@ class FeatureDrift(_Record):
         drifted: Whether shift and adjusted p-value are beyond their limits.
     """
 
+    kind: Kind
     name: str
     shift: float
     distance: float
@@ -115,27 +121,40 @@ def compare(
         classes: Names of the classes.
         section: Limits.
     """
-    usable = [unit for unit in window if unit.quantiles]
-    known = [unit for unit in reference if unit.quantiles]
-    by_month = any(unit.month is not None for unit in known)
-    groups: dict[int | None, list[Unit]] = {}
-    for unit in usable:
-        groups.setdefault(unit.month if by_month else None, []).append(unit)
+    strata = by_month(reference, window)
+    compared = [pair for pair in strata.values() if _status(*pair, section) == "compared"]
+    # A feature that stands alone among all is corrected to its p-value times their number: permutations must be
+    # able to give one small enough. Twice as many leave room for chance.
+    features = len(compared) * (len(bands) + len(classes) - 1)
+    permutations = max(section.permutations, math.ceil(2 * features / section.alpha))
     found = []
-    for month, units in sorted(groups.items(), key=lambda pair: pair[0] or 0):
-        own = [unit for unit in known if month is None or unit.month == month]
-        status: Status = "compared"
-        if len(own) < section.min_reference:
-            status = "no reference"
-        elif len(units) < section.min_requests:
-            status = "not enough"
-        features = _features(own, units, bands, classes, section) if status == "compared" else ()
+    for month, (own, units) in strata.items():
+        status = _status(own, units, section)
+        drift = _features(own, units, bands, classes, permutations, section.seed) if status == "compared" else ()
         found.append(
             StratumDrift(
-                sensor=sensor, month=month, status=status, requests=len(units), reference=len(own), features=features
+                sensor=sensor, month=month, status=status, requests=len(units), reference=len(own), features=drift
             )
         )
     return _corrected(found, section)
+
+
+def by_month(reference: Sequence[Unit], window: Sequence[Unit]) -> dict[int | None, tuple[list[Unit], list[Unit]]]:
+    """The strata of a window: per month the reference's units and the window's, without those that saw no data.
+
+    A reference that says no month makes one stratum, None; so do the window's units that say none, beside all of
+    the reference.
+    """
+    known = [unit for unit in reference if unit.quantiles]
+    told = any(unit.month is not None for unit in known)
+    groups: dict[int | None, list[Unit]] = {}
+    for unit in window:
+        if unit.quantiles:
+            groups.setdefault(unit.month if told else None, []).append(unit)
+    return {
+        month: ([unit for unit in known if month is None or unit.month == month], groups[month])
+        for month in sorted(groups, key=lambda month: month or 0)
+    }
 
 
 def pooled(units: Sequence[Unit], band: int, edges: Array) -> Array:
@@ -149,27 +168,47 @@ def reference_edges(units: Sequence[Unit], band: int) -> Array:
     return np.unique(np.quantile(_values(units, band), inner))
 
 
+def _status(reference: Sequence[Unit], window: Sequence[Unit], section: MonitorSection) -> Status:
+    if len(reference) < section.min_reference:
+        return "no reference"
+    return "compared" if len(window) >= section.min_requests else "not enough"
+
+
 def _features(
     reference: Sequence[Unit],
     window: Sequence[Unit],
     bands: Sequence[str],
     classes: Sequence[str],
-    section: MonitorSection,
+    permutations: int,
+    seed: int,
 ) -> tuple[FeatureDrift, ...]:
-    random = np.random.default_rng(section.seed)
+    random = np.random.default_rng(seed)
     first, second = _thinned(reference, random), _thinned(window, random)
-    found = []
-    for number, name in enumerate(bands):
+    count = len(first)
+    values: list[Array] = []
+    for number in range(len(bands)):
         edges = reference_edges(first, number)
-        shares = _shares(np.concatenate([_values(first, number), _values(second, number)]), edges)
-        p_value, distance = _permuted(shares, len(first), _greatest, section.permutations, random)
-        psi = _psi(shares[: len(first)].mean(axis=0), shares[len(first) :].mean(axis=0))
-        found.append(FeatureDrift(name=name, shift=psi, distance=distance, p_value=p_value))
-    for number, name in enumerate(classes[1:], start=1):  # what is left is the first
-        values = np.array([[unit.class_fractions[number]] for unit in (*first, *second)])
-        p_value, distance = _permuted(values, len(first), _greatest, section.permutations, random)
-        shift = float(values[len(first) :].mean() - values[: len(first)].mean())
-        found.append(FeatureDrift(name=f"share of {name}", shift=shift, distance=distance, p_value=p_value))
+        values.append(_shares(np.concatenate([_values(first, number), _values(second, number)]), edges))
+    names = classes[1:]  # what is left is the first
+    values += [
+        np.array([[unit.class_fractions[number]] for unit in (*first, *second)]) for number in range(1, len(classes))
+    ]
+    distances, p_values = _permuted(values, count, permutations, random)
+    before = [value[:count].mean(axis=0) for value in values]
+    after = [value[count:].mean(axis=0) for value in values]
+    found = [
+        FeatureDrift(
+            kind="band", name=name, shift=_psi(before[n], after[n]), distance=distances[n], p_value=p_values[n]
+        )
+        for n, name in enumerate(bands)
+    ]
+    found += [
+        FeatureDrift(
+            kind="class", name=f"share of {name}", shift=float(after[n][0] - before[n][0]), distance=distances[n],
+            p_value=p_values[n],
+        )
+        for n, name in enumerate(names, start=len(bands))
+    ]  # fmt: skip
     return tuple(found)
 
 
@@ -181,7 +220,7 @@ def _corrected(strata: Sequence[StratumDrift], section: MonitorSection) -> tuple
 
     def judged(feature: FeatureDrift) -> FeatureDrift:
         value = float(next(adjusted))
-        least = section.class_shift if feature.name.startswith("share of ") else section.psi
+        least = section.class_shift if feature.kind == "class" else section.psi
         drifted = value < section.alpha and abs(feature.shift) >= least
         return feature.model_copy(update={"adjusted": value, "drifted": drifted})
 
@@ -192,22 +231,33 @@ def _corrected(strata: Sequence[StratumDrift], section: MonitorSection) -> tuple
 
 
 def _permuted(
-    values: Array, count: int, statistic: Callable[[Array], Array], permutations: int, random: np.random.Generator
-) -> tuple[float, float]:
-    """The p-value of a statistic of the difference of means `[..., features]` under permuted units, and its value."""
-    total = len(values)
-    sides = np.zeros((permutations + 1, total))
-    sides[:, :count] = 1.0
-    sides[1:] = random.permuted(sides[1:], axis=1)
-    first = sides @ values / count
-    second = (1.0 - sides) @ values / (total - count)
-    every = statistic(second - first)
-    # The first row is what was observed; it counts as one of the permutations (Phipson and Smyth, 2010).
-    return float((every >= every[0] - 1e-12).mean()), float(every[0])
+    features: Sequence[Array], count: int, permutations: int, random: np.random.Generator
+) -> tuple[list[float], list[float]]:
+    """Of each feature `[units, values]` the greatest difference of both sides' means, and its p-value.
 
+    Args:
+        features: Of the same units; the first `count` are the reference.
+        count: Units of the reference.
+        permutations: How often units are exchanged, the same ones for all features.
+        random: Where chance comes from.
+    """
+    values = np.concatenate(features, axis=1)
+    starts = np.cumsum([0, *(feature.shape[1] for feature in features[:-1])])
+    total, whole = len(values), values.sum(axis=0)
 
-def _greatest(difference: Array) -> Array:
-    return np.asarray(np.abs(difference).max(axis=1))
+    def distances(sides: Array) -> Array:
+        first = sides @ values
+        difference = np.abs((whole - first) / (total - count) - first / count)
+        return np.asarray(np.maximum.reduceat(difference, starts, axis=1))
+
+    observed = distances((np.arange(total) < count).astype(np.float64)[None])[0]
+    # What was observed counts as one of the permutations (Phipson and Smyth, 2010).
+    as_great = np.ones(len(features))
+    for begin in range(0, permutations, _BLOCK):
+        sides = np.zeros((min(_BLOCK, permutations - begin), total))
+        sides[:, :count] = 1.0
+        as_great += (distances(random.permuted(sides, axis=1)) >= observed - 1e-12).sum(axis=0)
+    return observed.tolist(), (as_great / (permutations + 1)).tolist()
 
 
 def _psi(expected: Array, found: Array) -> float:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from html import escape
 from string import Template
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
-from eo_serving.drift import StratumDrift, Unit, pooled, reference_edges
+from eo_serving.drift import FeatureDrift, StratumDrift, Unit, by_month, pooled, reference_edges
 
 if TYPE_CHECKING:
     from eo_serving.monitoring import DriftReport, Window
@@ -26,7 +22,11 @@ h1 { margin: 0; font-size: 1.6rem; } h2 { margin: 2rem 0 .5rem; font-size: 1.15r
 .verdict p { margin: .2rem 0; } table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: .25rem .6rem; border-bottom: 1px solid #e1e7ed; font-weight: 400; }
 th { color: #5b6b7c; } th:first-child, td:first-child { text-align: left; } .bad { color: #a4262c; font-weight: 600; }
-img { max-width: 100%; height: auto; }
+.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr)); gap: 1rem; }
+figure { margin: 0; } figcaption { font-size: .9rem; }
+svg { width: 100%; height: auto; font-size: 10px; fill: #5b6b7c; }
+polyline { fill: none; stroke-width: 2; } .grid { stroke: #e6ebf0; } .key { display: inline-block; width: 1.2rem;
+height: 3px; vertical-align: middle; }
 </style></head><body>
 <h1>Drift of $usecase</h1>
 <p class="quiet">$time UTC · $champion · reference: $reference scenes of its training split, dataset $dataset</p>
@@ -89,7 +89,7 @@ def _row(window: Window, stratum: StratumDrift | None) -> str:
     span = f"{window.begin:%m-%d %H:%M} to {window.end:%m-%d %H:%M}"
     if stratum is None:
         return f"<tr><td>{span}</td><td>-</td><td>{window.requests}</td><td>-</td><td>-</td><td>no request</td></tr>"
-    bands = [feature for feature in stratum.features if not feature.name.startswith("share of ")]
+    bands = [feature for feature in stratum.features if feature.kind == "band"]
     greatest = max(bands, key=lambda feature: feature.shift, default=None)
     shift = "-" if greatest is None else f"{greatest.shift:.3f} ({escape(greatest.name)})"
     drifted = ", ".join(map(escape, stratum.drifted))
@@ -101,54 +101,62 @@ def _row(window: Window, stratum: StratumDrift | None) -> str:
 
 
 def _newest(window: Window, reference: Sequence[Unit], units: Sequence[Unit]) -> str:
-    by_month = any(unit.month is not None for unit in reference)
+    strata = by_month(reference, units)
     parts = []
     for stratum in window.strata:
         if not stratum.features:
             continue
-        mine = [u for u in units if u.quantiles and (not by_month or u.month == stratum.month)]
-        theirs = [u for u in reference if u.quantiles and (stratum.month is None or u.month == stratum.month)]
         rows = "".join(
             f"<tr><td>{escape(f.name)}</td><td>{f.shift:+.3f}</td><td>{f.distance:.3f}</td><td>{f.p_value:.3f}</td>"
             f"<td>{f.adjusted:.3f}</td><td>{'<span class=bad>drift</span>' if f.drifted else 'none'}</td></tr>"
             for f in stratum.features
         )
-        head = (
-            "<tr><th>Band or class</th><th>PSI or shift</th><th>Distance</th><th>p</th><th>corrected</th><th></th></tr>"
-        )
+        head = _head("Band or class", "PSI or shift", "Distance", "p", "corrected", "")
         title = f"Newest window, month {stratum.month or 'any'}: {stratum.requests} requests"
-        chart = base64.b64encode(_chart(stratum, theirs, mine)).decode()
-        parts.append(
-            f'<h2>{title}</h2><img alt="Distributions by band" src="data:image/png;base64,{chart}">'
-            f"<table>{head}{rows}</table>"
-        )
+        bands = [feature for feature in stratum.features if feature.kind == "band"]
+        charts = "".join(_chart(feature, n, *strata[stratum.month]) for n, feature in enumerate(bands))
+        parts.append(f'<h2>{title}</h2>{_LEGEND}<div class="charts">{charts}</div><table>{head}{rows}</table>')
     return "".join(parts)
 
 
-def _chart(stratum: StratumDrift, reference: Sequence[Unit], window: Sequence[Unit]) -> bytes:
-    """Of each band the share of pixels up to a reflectance, reference and window."""
-    from matplotlib.figure import Figure
+_LEGEND: Final = (
+    '<p class="quiet">Share of pixels up to a reflectance (x 10000): '
+    f'<span class="key" style="background:{_GREY}"></span> trained on, '
+    f'<span class="key" style="background:{_BLUE}"></span> asked</p>'
+)
+_WIDTH, _HEIGHT, _LEFT, _BOTTOM = 280, 170, 34, 18  # of a chart, and of its margins, in the units of its drawing
 
-    bands = [feature for feature in stratum.features if not feature.name.startswith("share of ")]
-    columns = min(3, len(bands))
-    rows = -(-len(bands) // columns)
-    figure = Figure(figsize=(9.6, 2.5 * rows), layout="constrained", dpi=110)
-    axes: Any = figure.subplots(rows, columns, sharey=True, squeeze=False)
-    for number, axis in enumerate(axes.ravel()):
-        if number >= len(bands):
-            axis.set_visible(False)
-            continue
-        edges = reference_edges([*reference, *window], number)
-        for units, colour, name in ((reference, _GREY, "trained on"), (window, _BLUE, "asked")):
-            axis.plot(edges, pooled(units, number, edges), color=colour, lw=2, label=name)
-        mark = "  drift" if bands[number].drifted else ""
-        axis.set_title(f"{bands[number].name}  PSI {bands[number].shift:.2f}{mark}", loc="left", fontsize=10)
-        axis.grid(color="#e6ebf0")
-        axis.set_ylim(0, 1)
-        axis.set_yticks(np.linspace(0, 1, 5))
-    axes[0, 0].legend(frameon=False, loc="lower right")
-    figure.supxlabel("reflectance x 10000", fontsize=9)
-    figure.supylabel("share of pixels up to it", fontsize=9)
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png")
-    return stream.getvalue()
+
+def _chart(feature: FeatureDrift, band: int, reference: Sequence[Unit], window: Sequence[Unit]) -> str:
+    """Of a band the share of pixels up to a reflectance, reference and window, as a figure with an SVG inside."""
+    edges = reference_edges([*reference, *window], band)
+    low, high = float(edges[0]), float(edges[-1])
+    span = high - low or 1.0
+
+    def across(value: float) -> float:
+        return _LEFT + (value - low) / span * (_WIDTH - _LEFT - 6)
+
+    def down(share: float) -> float:
+        return 6 + (1 - share) * (_HEIGHT - _BOTTOM - 6)
+
+    grid = "".join(
+        f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH}" y1="{down(share):.1f}" y2="{down(share):.1f}"/>'
+        f'<text x="{_LEFT - 5}" y="{down(share) + 3:.1f}" text-anchor="end">{share:g}</text>'
+        for share in (0, 0.25, 0.5, 0.75, 1)
+    )
+    ticks = "".join(
+        f'<text x="{across(value):.1f}" y="{_HEIGHT - 4}" text-anchor="{anchor}">{value:.0f}</text>'
+        for value, anchor in ((low, "start"), ((low + high) / 2, "middle"), (high, "end"))
+    )
+    lines = "".join(
+        f'<polyline stroke="{colour}" points="'
+        + " ".join(f"{across(x):.1f},{down(y):.1f}" for x, y in zip(edges, pooled(units, band, edges), strict=True))
+        + '"/>'
+        for units, colour in ((reference, _GREY), (window, _BLUE))
+    )
+    mark = ', <span class="bad">drift</span>' if feature.drifted else ""
+    return (
+        f"<figure><figcaption>{escape(feature.name)}: PSI {feature.shift:.2f}{mark}</figcaption>"
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="Distributions of {escape(feature.name)}">'
+        f"{grid}{ticks}{lines}</svg></figure>"
+    )

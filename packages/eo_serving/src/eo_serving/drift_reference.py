@@ -1,7 +1,7 @@
 """What a champion was trained on, as drift looks at it: a unit per scene of its training split.
 
 ```
-monitoring/references/<dataset-digest>.json      made once, kept beside the reports
+monitoring/references/<dataset-digest>-<format>.json      made once, kept beside the reports
 ```
 """
 
@@ -25,6 +25,7 @@ from eo_serving.input_sample import InputSample
 log = logging.getLogger(__name__)
 
 _FORMAT: Final = 1
+"""Of what is kept; what an earlier version of this code has kept is not read."""
 _SCENES: Final = 500
 """Scenes that are looked at; of more, so many evenly chosen."""
 _MONTH: Final = re.compile(r"\d{4}-(\d{2})-")
@@ -41,7 +42,6 @@ class _Scene(BaseModel):
 class _Reference(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: int
     dataset: str
     bands: tuple[str, ...]
     scenes: tuple[_Scene, ...]
@@ -53,7 +53,7 @@ def reference_units(store: Store, dataset_digest: str) -> list[Unit]:
     Raises:
         DataRefused: If the dataset is not in the store.
     """
-    key = f"monitoring/references/{dataset_digest}.json"
+    key = f"monitoring/references/{dataset_digest}-{_FORMAT}.json"
     if not store.exists(key):
         dataset = Dataset(store, f"datasets/{dataset_digest}")
         store.put_json_new(key, _make(store, dataset).model_dump(mode="json"))
@@ -71,7 +71,6 @@ def _make(store: Store, dataset: Dataset) -> _Reference:
     records = {record.id: record for record in dataset.manifest.scenes}
     log.info("monitor: the reference is made of %d scenes of dataset %s", len(names), dataset.digest[:12])
     return _Reference(
-        format=_FORMAT,
         dataset=dataset.digest,
         bands=dataset.manifest.bands,
         scenes=tuple(_scene(dataset, by_scene[name], _month(store, records[name])) for name in names),
