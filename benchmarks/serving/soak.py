@@ -35,6 +35,8 @@ CLIENTS: Final = 4
 TOKEN: Final = "soak-deploy-token-of-this-run"  # noqa: S105 - of a server that this run starts and ends
 TIFF: Final = "image/tiff"
 JSON: Final = "application/json"
+MINUTES: Final = 30.0
+LEAST_MINUTES: Final = 1.0
 MOST_GROWTH: Final = 0.05
 MOST_SECONDS: Final = 5.0
 _SAMPLE_SECONDS: Final = 5.0
@@ -74,9 +76,11 @@ class Outcome:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run it; 1 where a request failed, a version took too long, or memory grew."""
     parser = argparse.ArgumentParser(prog="nox -s soak --", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=30.0, help="how long")
+    parser.add_argument("--minutes", type=float, default=MINUTES, help="how long; shorter runs are not kept")
     parser.add_argument("--reloads", type=int, default=200, help="how often the version changes meanwhile")
     options = parser.parse_args(argv)
+    if not options.minutes >= LEAST_MINUTES or options.reloads < 1:
+        parser.error(f"{LEAST_MINUTES:g} minutes and one reload are the least that says anything")
     os.environ.setdefault("TERRALOOP_USECASES", str(ROOT / "usecases"))
     os.environ |= SURROUNDINGS  # before torch is loaded
     with tempfile.TemporaryDirectory(prefix="terraloop-soak-") as folder:
@@ -132,7 +136,8 @@ def report(outcome: Outcome, minutes: float) -> int:
     }
     print("\n".join(f"{name}: {value}" for name, value in lines.items()))
     print("\n".join(f"{'met ' if met else 'MISSED'}  {name}" for name, met in goals.items()))
-    RESULT.write_text(json.dumps({**lines, "goals": goals}, indent=1) + "\n", encoding="utf-8")
+    if minutes >= MINUTES:  # what is kept is a whole run
+        RESULT.write_text(json.dumps({**lines, "goals": goals}, indent=1) + "\n", encoding="utf-8")
     return int(not all(goals.values()))
 
 

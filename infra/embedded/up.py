@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -166,7 +167,7 @@ def _curl(found: Report, project: Project) -> str:
     """One line that asks the endpoint for a mask of the reference scene."""
     raster = scenes.raster(project.store, found["mask"]["scene"]) or "SCENE.tif"
     url = f"{found['endpoint']}{found['mask']['query']}"
-    return f"curl -sS -H 'Content-Type: image/tiff' --data-binary @{raster} '{url}' -o mask.tif"
+    return f"curl -sS -H 'Content-Type: image/tiff' --data-binary {shlex.quote(f'@{raster}')} '{url}' -o mask.tif"
 
 
 def _keep_secret(path: Path, token: str) -> None:

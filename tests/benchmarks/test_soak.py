@@ -47,3 +47,18 @@ def test_each_can_be_missed(outcome: soak.Outcome, changed: dict[str, Any], caps
 
 def test_memory_counts_this_process_children_alone() -> None:
     assert soak.family_bytes(2**22) == 0
+
+
+@pytest.mark.parametrize("wrong", [["--minutes", "0.5"], ["--reloads", "0"], ["--minutes", "nan"]])
+def test_a_run_that_says_nothing_is_refused(wrong: list[str], capsys: Any) -> None:
+    with pytest.raises(SystemExit) as ended:
+        soak.main(wrong)
+    assert ended.value.code == 2
+    assert "the least that says anything" in capsys.readouterr().err
+
+
+def test_a_short_run_is_not_kept(outcome: soak.Outcome) -> None:
+    soak.report(outcome, 7)
+    assert not soak.RESULT.exists()
+    soak.report(outcome, 30)
+    assert soak.RESULT.exists()

@@ -57,6 +57,9 @@ def test_a_tunnel_to_a_listed_server() -> None:
         (LISTED, "CONNECT 127.0.0.1 HTTP/1.1\r\n\r\n", "not listed"),
         (LISTED, "POST http://127.0.0.1:{port}/ HTTP/1.1\r\n\r\n", "not listed"),
         (LISTED, "GET / HTTP/1.1\r\n\r\n", "not listed"),
+        (LISTED, "GET http://127.0.0.1:none/ HTTP/1.1\r\n\r\n", "not listed"),
+        (LISTED, "GET http://127.0.0.1:99999/ HTTP/1.1\r\n\r\n", "not listed"),
+        (LISTED, "GET http://[127.0.0.1/ HTTP/1.1\r\n\r\n", "not listed"),
         (LISTED, "GET file:///etc/passwd HTTP/1.1\r\n\r\n", "not listed"),
         (LISTED, "GET http://127.0.0.1:{port}/ HTTP/1.1\r\n\r\n", "not listed"),  # listed for https alone
         (LISTED, "nonsense\r\n\r\n", "not listed"),

@@ -212,7 +212,7 @@ class _PaddedRows:
 def _runs(index: NDArray[np.intp]) -> list[tuple[slice, slice]]:
     """A mirrored index as slices that count up or down one by one: where to, and where from.
 
-    NumPy copies slices ten times as fast as what an index array names.
+    NumPy copies slices many times as fast as what an index array names.
     """
     bounds = [0, *(int(place) + 1 for place in np.flatnonzero(np.diff(index) == 0)), len(index)]
     found = []

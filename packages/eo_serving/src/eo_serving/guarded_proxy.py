@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 _HEAD: Final = 2**14
 _PIECE: Final = 2**16
 _CONNECT_SECONDS: Final = 10.0
-_DROPPED: Final = ("connection", "keep-alive", "proxy-", "upgrade", "te", "trailer", "expect")
+_DROPPED: Final = ("connection", "keep-alive", "proxy-", "upgrade:", "te:", "trailer", "expect:")
 """Headers of one connection, by their beginning: the next has its own."""
 _REQUEST: Final = re.compile(r"(CONNECT|GET|HEAD) (\S+) HTTP/1\.[01]")
 
@@ -99,7 +99,7 @@ class GuardedProxy:
             return
         try:
             address = await self._resolve(target)
-        except OSError:
+        except (OSError, UnicodeError):  # the latter of names that no resolver takes
             await self._say(writer, "502 Bad Gateway")
             return
         if address is None:
@@ -133,10 +133,13 @@ class GuardedProxy:
             host, _, port = asked.rpartition(":")
             origin = Origin("https", host.strip("[]").lower().rstrip("."), int(port) if port.isdecimal() else 0)
             return origin if origin in self._origins | self._trusted else None
-        parts = urlsplit(asked)
-        if parts.scheme not in PORTS or not parts.hostname:
+        try:
+            parts = urlsplit(asked)
+            if parts.scheme not in PORTS or not parts.hostname:
+                return None
+            origin = origin_of(parts)
+        except ValueError:  # a port that is none, an address in brackets that is none
             return None
-        origin = origin_of(parts)
         return origin if origin in self._trusted or covered(asked, self._prefixes) else None
 
     async def _resolve(self, target: Origin) -> str | None:

@@ -58,7 +58,13 @@ def names_raster(kind: MediaType, body: bytes) -> bool:
     if kind.name == GEOJSON:
         return True
     # A tensor can be tens of megabytes: it is not parsed here to find out that it is one.
-    return kind.name == JSON and len(body) <= _MOST and b'"href"' in body and b'"in' not in body
+    if kind.name != JSON or len(body) > _MOST or b'"href"' not in body:
+        return False
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and "href" in found and not {"inputs", "instances"} & found.keys()
 
 
 def parse_remote(kind: MediaType, body: bytes, box: str | None) -> RemoteRaster:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import logging
 import signal
 import socket
@@ -71,25 +72,45 @@ def serve(
         `endpoint` and `ended`, the signal that ended it.
 
     Raises:
-        UsageError: If the port is taken, a token is none, or everyone on a network would be let in.
+        UsageError: If a port or the state folder is taken, a token is none, or everyone on a network would be let in.
         TerraloopError: If MLServer cannot be kept running.
     """
     section = usecase.section("serve", ServeSection)
     state = state.resolve()
-    state.mkdir(parents=True, exist_ok=True)
-    tokens = Tokens.obtain(state, host, anyone=anyone)
-    if backend_port:
-        _listen("127.0.0.1", backend_port, "--backend-port").close()
-    listener = _listen(host, port, "--port")
-    if grpc_port is not None:
-        _listen(host, grpc_port, "--grpc-port").close()
-    door = None if grpc_port is None else f"[{host}]:{grpc_port}" if ":" in host else f"{host}:{grpc_port}"
-    backend = Backend(state, backend_port)
-    keeper = Keeper(usecase, backend, Versions(state / "versions", store, usecase.name), state, shadow)
-    requests = RequestLog(store, usecase.name, section.log) if section.log.enabled else None
-    front = Front(usecase, keeper, backend, tokens, requests)
-    with listener:
-        return asyncio.run(_serve(usecase.name, section, listener, backend, keeper, front, tokens, door))
+    with _held(state):
+        tokens = Tokens.obtain(state, host, anyone=anyone)
+        if backend_port:
+            _listen("127.0.0.1", backend_port, "--backend-port").close()
+        listener = _listen(host, port, "--port")
+        if grpc_port is not None:
+            _listen(host, grpc_port, "--grpc-port").close()
+        door = None if grpc_port is None else f"[{host}]:{grpc_port}" if ":" in host else f"{host}:{grpc_port}"
+        backend = Backend(state, backend_port)
+        keeper = Keeper(usecase, backend, Versions(state / "versions", store, usecase.name), state, shadow)
+        requests = RequestLog(store, usecase.name, section.log) if section.log.enabled else None
+        front = Front(usecase, keeper, backend, tokens, requests)
+        with listener:
+            return asyncio.run(_serve(usecase.name, section, listener, backend, keeper, front, tokens, door))
+
+
+@contextlib.contextmanager
+def _held(state: Path) -> Iterator[None]:
+    """A state folder that no other server uses meanwhile; whoever dies lets go of it."""
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+        handle = (state / "lock").open("w")
+    except OSError as error:
+        raise UsageError(
+            f"{state} cannot be used ({error.strerror})", where="--state", fix="Name a folder that can be written"
+        ) from error
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UsageError(
+                f"another server uses {state}", where="--state", fix="Name another folder, or end that server"
+            ) from error
+        yield
 
 
 async def _serve(
@@ -179,9 +200,10 @@ def _listen(host: str, port: int, flag: str) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
-    except OSError as error:
+    except (OSError, OverflowError) as error:  # the latter of numbers that are no port
         listener.close()
+        why = error.strerror if isinstance(error, OSError) else "it is no number from 0 to 65535"
         raise UsageError(
-            f"port {port} on {host} cannot be used ({error.strerror})", where=flag, fix="Choose another or end its user"
+            f"port {port} on {host} cannot be used ({why})", where=flag, fix="Choose another or end its user"
         ) from error
     return listener

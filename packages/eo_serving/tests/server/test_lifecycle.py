@@ -303,3 +303,26 @@ def test_without_a_word_a_token_is_made_and_asked_for(
     with again.client() as client:
         assert client.post("/invocations", content=tiff_chip, headers=given).status_code == 200
     again.stop()
+
+
+def test_a_state_folder_belongs_to_one_server(start_server: Any, swapped: Any) -> None:
+    before = {path.name: path.read_bytes() for path in swapped.state.iterdir() if path.is_file()}
+    second = start_server(swapped.state)
+    assert second.process.wait(timeout=60) == 2
+    told = second.log.read_text()
+    assert f"another server uses {swapped.state}" in told
+    assert "Traceback" not in told
+    assert {path.name: path.read_bytes() for path in swapped.state.iterdir() if path.is_file()} == before
+
+
+def test_a_port_or_a_state_that_is_none_is_refused(start_server: Any, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for state, port, said in (
+        (tmp_path / "state", 99999, "port 99999"),
+        (tmp_path / "file", None, "Name a folder that can be written"),
+    ):
+        wrong = start_server(state, port=port)
+        assert wrong.process.wait(timeout=60) == 2
+        told = wrong.log.read_text()
+        assert said in told
+        assert "Traceback" not in told
