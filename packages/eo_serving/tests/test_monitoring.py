@@ -325,7 +325,8 @@ def test_limits_that_cannot_be_meant(water: UseCase, values: dict[str, Any], say
 def test_a_request_of_other_bands_is_left_out(world: Store, water: UseCase) -> None:
     asked(world, water, 0)
     asked(world, water, 1)
-    narrow = replace(water_record(world, water), bands=("red",))
+    like = water_record(world, water)
+    narrow = replace(like, bands=("red",), quantiles=like.quantiles[:1], time=NOW - timedelta(hours=1))
     world.put_new(f"{log_prefix('water')}/2026-07-10/110000-y-1.parquet", to_parquet([narrow]))
     assert monitor(water, world, now=NOW)["requests"] == 60
 

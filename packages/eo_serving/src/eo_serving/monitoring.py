@@ -145,7 +145,8 @@ def monitor(
         dataset=champion.description.dataset_digest, reference=len(reference), windows=windows, quality=quality,
         retrain=retrain, reasons=reasons, section=section,
     )  # fmt: skip
-    return _publish(store, report, reference, records)
+    newest = window_units(_asked(usecase, records, *spans[-1]))
+    return _publish(store, report, reference, newest)
 
 
 def decide(
@@ -202,15 +203,19 @@ def _window(
     begin: datetime,
     end: datetime,
 ) -> Window:
-    data = usecase.data
+    data, own = usecase.data, _asked(usecase, records, begin, end)
     bands = tuple(band.name for band in data.input_bands)
-    # What an earlier use case with other bands was asked says nothing here.
-    own = [record for record in records if begin <= record.time < end and record.bands == bands]
     strata = compare(
         reference, window_units(own), sensor=data.sensor, bands=bands, classes=[one.name for one in data.classes],
         section=section,
     )  # fmt: skip
     return Window(begin=begin, end=end, requests=len(own), strata=strata)
+
+
+def _asked(usecase: UseCase, records: Sequence[RequestRecord], begin: datetime, end: datetime) -> list[RequestRecord]:
+    """Requests of a window; what an earlier use case with other bands was asked says nothing here."""
+    bands = tuple(band.name for band in usecase.data.input_bands)
+    return [record for record in records if begin <= record.time < end and record.bands == bands]
 
 
 def window_units(records: Sequence[RequestRecord]) -> list[Unit]:
@@ -242,14 +247,11 @@ def _last_retraining(store: Store, usecase: str) -> datetime | None:
     return None
 
 
-def _publish(
-    store: Store, report: DriftReport, reference: Sequence[Unit], records: Sequence[RequestRecord]
-) -> dict[str, Any]:
+def _publish(store: Store, report: DriftReport, reference: Sequence[Unit], newest: Sequence[Unit]) -> dict[str, Any]:
     from eo_serving.drift_page import drift_page
 
     key = f"{report_prefix(report.usecase)}/{report.time.astimezone(UTC):%Y%m%dT%H%M%S%fZ}"
-    newest = [record for record in records if record.time >= report.windows[-1].begin]
-    store.put_new(f"{key}.html", drift_page(report, reference, window_units(newest)))
+    store.put_new(f"{key}.html", drift_page(report, reference, newest))
     store.put_json_new(f"{key}.json", report.model_dump(mode="json"))
     log.info("monitor: %s", "; ".join(report.reasons) or "nothing speaks for a retraining")
     return {
