@@ -83,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     flag("--down", action="store_true", help="end the running stack")
     flag("--purge", action="store_true", help="with --down: remove its data too")
-    flag("--yes", action="store_true", help="with --purge: do not ask")
+    flag("--yes", action="store_true", help="with --purge: do not ask (nobody is asked where there is no terminal)")
     flag("--project", metavar="NAME", help=f"data lie in .terraloop/NAME ({DEFAULT_PROJECT})")
     flag(
         "--port-base",

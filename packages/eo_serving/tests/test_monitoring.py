@@ -335,3 +335,12 @@ def water_record(store: Store, water: UseCase) -> RequestRecord:
     from eo_serving.request_records import read_records
 
     return read_records(store, "water", NOW - timedelta(days=1), NOW)[0]
+
+
+def test_a_time_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    from eo_serving.cli import main
+
+    with pytest.raises(SystemExit) as ended:
+        main(["monitor", "--usecase", "water", "--store", "s", "--since", "tomorrow"])
+    assert ended.value.code == 2
+    assert "'tomorrow' is no time, such as 2026-06-01T00:00Z" in capsys.readouterr().err

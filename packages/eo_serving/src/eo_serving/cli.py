@@ -50,7 +50,10 @@ def _parser() -> StepParser:
 
 
 def _time(text: str) -> datetime:
-    found = datetime.fromisoformat(text)
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"'{text}' is no time, such as 2026-06-01T00:00Z") from error
     return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 
 
