@@ -146,6 +146,7 @@ def nested(*shape: int) -> list[Any]:
         ({"inputs": [[[["1", "2"]]]]}, 400, "numbers"),
         ({"inputs": [[[[1, "2"]]]]}, 400, "numbers"),
         ({"inputs": [[[[1, None]]]]}, 400, "numbers"),
+        ({"inputs": ["a" * 1_000_000] + ["b"] * 2000}, 400, "numbers"),  # 8 GB, were it an array
         ({"inputs": [[[[True, False]]]]}, 400, "numbers"),
         ({"inputs": [[[[{}]]]]}, 400, "numbers"),
         ({"inputs": [[[[10**400]]]]}, 400, "numbers"),
@@ -203,6 +204,27 @@ def test_npy_headers_that_lie_about_their_size(service: Service) -> None:
     for text in (body, body.replace(b"4294967296, 4294967296", b"-1, -1")):
         with pytest.raises(UsageError, match=r"no npy|not as long"):
             answer(Invocation("application/x-npy", None, "", text), service)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"{'descr': '<f4', 'fortran_order': False, 'shape': (",
+        b"{'descr': (), 'fortran_order': False, 'shape': (1,), }",
+        b"{'descr': '<f4', 'fortran_order': False, 'shape': (\x001,), }",
+        b"{'descr': '<f4', 'fortran_order': False, 'shape': (True, 1), }",
+        b"{'descr': '<f4', 'fortran_order': False, 'shape': (0, 1" + b"0" * 30 + b"), }",
+        b"{'descr': '<f4', 'fortran_order': False, 'shape': (" + b"1, " * 70 + b"), }",
+        b"{[]: 1}",
+        b"-" * 9000 + b"1",
+    ],
+)
+def test_npy_headers_that_are_none(service: Service, header: bytes) -> None:
+    body = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(4)
+    for sent in (body, body[:-4]):
+        with pytest.raises(TerraloopError) as refusal:
+            answer(Invocation("application/x-npy", None, "", sent), service)
+        assert Problem.of(refusal.value).status in {400, 422}
 
 
 def test_too_many_pixels(water: UseCase, make_model: Any, service: Service) -> None:

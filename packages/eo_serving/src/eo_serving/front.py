@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from eo_serving.tokens import Tokens
 
 _RELOAD_BYTES: Final = 4096
+_MOST_QUERY: Final = 8192
 INVOCATIONS: Final = "/invocations"
 JSON_TYPES: Final = (JSON, GEOJSON)
 
@@ -123,7 +124,8 @@ class Front:
 
     async def show_page(self, request: Request) -> Response:
         """A page for people."""
-        address = f"{request.url.scheme}://{request.url.netloc}"
+        # Not `request.url`, which would parse a Host header that may be anything.
+        address = f"{request.scope['scheme']}://{request.headers.get('host', '')}"
         asks = self._tokens.endpoint is not None
         facts = PageFacts(self._usecase, self._keeper.files, address, self._limits.max_body_bytes, asks)
         return HTMLResponse(page(facts), headers=PAGE_HEADERS)
@@ -204,7 +206,7 @@ class Front:
             self._metrics.took_body(len(body), time.perf_counter() - began)
             if MediaType.parse(request.headers.get("content-type", "")).name in JSON_TYPES:
                 check_lists(body, self._limits.max_json_lists)
-            query, taken = request.url.query, None
+            query, taken = _query(request), None
             async with self._admission.turn():
                 if path == INVOCATIONS:
                     named = await as_sent(headers, body, query, self._usecase.data, self._serve)
@@ -224,6 +226,14 @@ class Front:
     def _check_name(self, request: Request) -> None:
         if request.path_params["name"] != self._name:
             raise NoSuchRoute("there is no such model here", where="path", fix=f"This endpoint serves {self._name}")
+
+
+def _query(request: Request) -> str:
+    """The query as it was sent; `request.url` would also parse the Host header, which may be anything."""
+    sent: bytes = request.scope["query_string"]
+    if len(sent) > _MOST_QUERY:
+        raise UsageError(f"a query of {len(sent)} bytes", where="query", fix=f"At most {_MOST_QUERY} are read")
+    return sent.decode("ascii", "replace")
 
 
 def _wanted_version(body: bytes) -> str | None:

@@ -21,7 +21,7 @@ from eo_serving.declaration import MASK, PROBABILITY, declared
 from eo_serving.media import NPY
 from eo_serving.problem import NoModel, NoSuchRoute, Problem
 from eo_serving.raster_answers import npy_file
-from eo_serving.tensors import V2_DTYPES
+from eo_serving.tensors import V2_DTYPES, check_dimensions
 from eo_serving.tokens import check_token
 
 if TYPE_CHECKING:
@@ -171,6 +171,7 @@ def read_tensor(request: Any) -> NDArray[Any]:
             "values of this type are no numbers of a sensor", where="inputs", fix=f"Send one of {', '.join(V2_DTYPES)}"
         )
     shape = tuple(tensor.shape)
+    check_dimensions(shape, "inputs")
     size = 1
     for side in shape:
         size *= side

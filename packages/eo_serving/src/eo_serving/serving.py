@@ -154,7 +154,8 @@ async def _serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, end, number.name)
     supervision.add_done_callback(lambda _: end("MLServer"))
-    address = "http://{}:{}".format(*listener.getsockname()[:2])
+    host, port = listener.getsockname()[:2]
+    address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     log.info("the front of '%s' listens on %s", name, address)
     try:
         await server.serve(sockets=[listener])

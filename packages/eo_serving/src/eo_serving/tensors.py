@@ -30,6 +30,8 @@ V2_DTYPES: Final = {
 }  # fmt: skip
 """NumPy's names of the numbers of V2."""
 
+MOST_DIMENSIONS: Final = 8
+"""More than any tensor that is answered has; fewer than numpy can hold."""
 _FORM: Final = 'Send {"inputs": [[[[...]]]]} or {"instances": ...}, numbers [N, bands, height, width]'
 
 
@@ -79,17 +81,38 @@ def numeric_array(nested: Any) -> NDArray[Any]:
     """
     if not isinstance(nested, list):
         raise UsageError("the tensor is no list", where="body", fix=_FORM)
+    if _holds_text(nested):  # numpy would make text of all, each as long as the longest
+        raise _no_numbers()
     try:
         values = np.asarray(nested)
     except ValueError as error:  # ragged, or nested deeper than an array can be
         raise UsageError("the lists are ragged: rows differ in length", where="body", fix=_FORM) from error
     if values.dtype.kind not in "iuf":
-        raise UsageError(
-            "the tensor holds something else than numbers (null, text, true or false, or too great a whole number)",
-            where="body",
-            fix="Mark missing pixels with the sensor's nodata value",
-        )
+        raise _no_numbers()
     return values
+
+
+def _holds_text(nested: list[Any]) -> bool:
+    kinds = set(map(type, nested))
+    return str in kinds or (list in kinds and any(_holds_text(one) for one in nested if type(one) is list))
+
+
+def _no_numbers() -> UsageError:
+    return UsageError(
+        "the tensor holds something else than numbers (null, text, true or false, or too great a whole number)",
+        where="body",
+        fix="Mark missing pixels with the sensor's nodata value",
+    )
+
+
+def check_dimensions(shape: Sequence[int], where: str) -> None:
+    """Refuse a stated shape that no array can have, before one is made.
+
+    Raises:
+        DataRefused: If it is none of at most `MOST_DIMENSIONS` whole numbers.
+    """
+    if len(shape) > MOST_DIMENSIONS or not all(type(side) is int for side in shape):
+        raise DataRefused(f"a tensor of {len(shape)} dimensions; four are needed", where=where, fix=_FORM)
 
 
 def parse_npy(body: bytes) -> NDArray[Any]:
@@ -103,17 +126,22 @@ def parse_npy(body: bytes) -> NDArray[Any]:
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     try:
         shape, fortran, dtype = readers[np.lib.format.read_magic(stream)](stream)
-    except (ValueError, KeyError, EOFError) as error:
+    except Exception as error:  # numpy evaluates the header: what a strange one raises is of many kinds
         raise UsageError("this is no npy file", where="body", fix="Write it with numpy.save") from error
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
         raise DataRefused(f"values of type {dtype} are no numbers of a sensor", where="body", fix="Send numbers")
+    check_dimensions(shape, "body")
     size = dtype.itemsize
     for side in shape:  # not numpy's product: it would overflow without a word
         size *= side
     if min(shape, default=0) < 0 or size != len(body) - stream.tell():
         raise UsageError("the file is not as long as its header says", where="body", fix="Send the file again")
     order = "F" if fortran else "C"
-    values: NDArray[Any] = np.frombuffer(body, dtype, offset=stream.tell()).reshape(shape, order=order)  # type: ignore[call-overload]
+    flat = np.frombuffer(body, dtype, offset=stream.tell())
+    try:
+        values: NDArray[Any] = flat.reshape(shape, order=order)  # type: ignore[call-overload]
+    except ValueError as error:  # nothing, by more than there can be
+        raise UsageError("no array has this shape", where="body", fix="Send the file again") from error
     values = values.astype(dtype.newbyteorder("="), copy=False)
     return values[np.newaxis] if values.ndim == 3 else values
 

@@ -17,7 +17,7 @@ from eo_serving.media import SAMPLE_HEADER
 from eo_serving.metrics import TIMING, server_timing
 from eo_serving.raster_limits import check_size
 from eo_serving.service import Service
-from eo_serving.tensors import V2_DTYPES, TensorBatch, check_shape, numeric_array, to_reflectance
+from eo_serving.tensors import V2_DTYPES, TensorBatch, check_dimensions, check_shape, numeric_array, to_reflectance
 
 
 def infer(payload: InferenceRequest, service: Service, call: Call) -> InferenceResponse:
@@ -61,6 +61,7 @@ def _tensor(tensor: RequestInput) -> NDArray[Any]:
             where="inputs",
             fix=f"Send one of {', '.join(V2_DTYPES)}",
         )
+    check_dimensions(tensor.shape, "inputs")
     values = numeric_array(tensor.data.root)
     size = 1
     for side in tensor.shape:

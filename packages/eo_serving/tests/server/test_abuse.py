@@ -32,6 +32,9 @@ ANSWERS = {
     "test_json_that_unfolds_in_memory": "413",
     "test_an_endless_body_is_cut_while_it_streams": "413",
     "test_slow_bodies_hold_their_places_only_for_a_while": "408, and 429 to others meanwhile",
+    "test_a_host_that_is_none": "200, or 422 as the body asks",
+    "test_a_query_without_end": "400",
+    "test_a_v2_shape_of_seventy_dimensions": "422",
     "test_clients_that_leave_early": "nobody is there to get one",
 }
 
@@ -425,3 +428,28 @@ def test_nothing_else_can_be_reached(server: Any, is_problem: Any, method: str, 
     response = httpx.Response(raw.status, headers=dict(raw.getheaders()), content=raw.read())
     connection.close()
     is_problem(response, status)
+
+
+def test_a_host_that_is_none(server: Any) -> None:
+    for path in ("/", "/healthz"):
+        with server.client() as client:
+            answer = client.get(path, headers={"Host": "a]b[<b>"})
+        assert answer.status_code == 200
+        assert "<b>" not in answer.text
+    with server.client() as client:
+        answer = client.post("/invocations", content=b"junk", headers={"Content-Type": "image/tiff", "Host": "a]b["})
+    assert answer.status_code == 422
+
+
+def test_a_query_without_end(server: Any, is_problem: Any, tiff_chip: bytes) -> None:
+    with server.client() as client:
+        answer = client.post(
+            "/invocations?scale=" + "1" * 20_000, content=tiff_chip, headers={"Content-Type": "image/tiff"}
+        )
+    is_problem(answer, 400)
+
+
+def test_a_v2_shape_of_seventy_dimensions(server: Any, is_problem: Any) -> None:
+    tensor = {"name": "x", "datatype": "FP32", "shape": [1] * 70, "data": [1.0]}
+    with server.client() as client:
+        is_problem(client.post("/v2/models/water/infer", json={"inputs": [tensor]}), 422)
