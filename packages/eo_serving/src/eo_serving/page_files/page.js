@@ -62,6 +62,7 @@ async function show(file) {
     if (mine !== turn) return;  // another file was chosen meanwhile
     urls.splice(0).forEach((url) => URL.revokeObjectURL(url));
     await Promise.all([place($("scene"), scene), place($("mask"), mask)]);
+    if (mine !== turn) return;  // or while these were drawn
     describe(file, statistics, answer.headers, seconds);
     $("status").textContent = `Answered in ${seconds.toFixed(2)} s.`;
     $("result").hidden = false;
