@@ -42,7 +42,7 @@ class Radiometry:
 
     def __post_init__(self) -> None:
         """Refuse a rule that cannot be meant."""
-        if not (np.isfinite(self.scale) and self.scale > 0 and np.isfinite(self.offset)):
+        if not (np.isfinite(self.scale) and round(self.scale * UNIT, 9) > 0 and np.isfinite(self.offset)):
             raise DataRefused(
                 f"scale {self.scale:g} and offset {self.offset:g} are no radiometry",
                 where=self.source,

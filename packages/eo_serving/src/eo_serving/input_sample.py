@@ -37,6 +37,7 @@ class InputStatistics(BaseModel):
         sampled: Pixels with data that the quantiles are of.
         valid_fraction: Share of the sample with data in every band.
         quantiles: Per input band, reflectance x 10000, at `PROBABILITIES`; empty without data.
+        fractional: Whether a sampled value is no whole number.
         class_fractions: Per class, of the sample's pixels with data.
         crs: Authority and code, or WKT; None where the raster has none.
         bounds: Left, bottom, right, top in that CRS.
@@ -50,6 +51,7 @@ class InputStatistics(BaseModel):
     sampled: int
     valid_fraction: float
     quantiles: tuple[tuple[float, ...], ...]
+    fractional: bool
     class_fractions: tuple[float, ...]
     crs: str | None = None
     bounds: tuple[float, float, float, float] | None = None
@@ -124,6 +126,7 @@ class InputSample:
             sampled=count,
             valid_fraction=round(count / self._seen, 4) if self._seen else 0.0,
             quantiles=quantiles,
+            fractional=bool((pixels != np.rint(pixels)).any()),
             class_fractions=tuple(round(int(n) / total, 5) for n in self._counts[: self._classes]),
             crs=crs,
             bounds=bounds,

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl
 
 import numpy as np
@@ -14,6 +14,8 @@ import numpy as np
 from eo_data.errors import UsageError
 from eo_data.tiling import array_reader
 from eo_serving.call import Call
+from eo_serving.doubts import HEADER as WARNING
+from eo_serving.doubts import doubts, refuse_undeclared
 from eo_serving.media import GEOJSON, JSON, NPY, TIFF, MediaType, Offer, negotiate
 from eo_serving.problem import UnsupportedType
 from eo_serving.raster_answers import RASTER_ANSWERS, npy_file
@@ -21,6 +23,10 @@ from eo_serving.raster_bodies import OpenBody, RasterBody, open_body
 from eo_serving.raster_limits import check_size
 from eo_serving.service import Service
 from eo_serving.tensors import check_shape, parse_json, parse_npy, to_reflectance
+
+if TYPE_CHECKING:
+    from eo_data.radiometry import Radiometry
+    from eo_serving.input_sample import InputStatistics
 
 NPY_PROBABILITY: Final = Offer(NPY, (("band", "probability"),))
 TENSOR_OFFERS: Final = {
@@ -55,12 +61,14 @@ class Answer:
     Attributes:
         content_type: The type that was agreed on.
         body: The answer.
-        headers: Which model answered, and what the values meant.
+        headers: Which model answered, what the values meant, and what is doubtful about them.
+        sample: What the input was like; None where nobody asked.
     """
 
     content_type: str
     body: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
+    sample: InputStatistics | None = None
 
 
 @dataclass(frozen=True)
@@ -144,7 +152,7 @@ def _answer_tensor(invocation: Invocation, query: Query, service: Service, call:
         values = parse_json(invocation.body) if kind == JSON else parse_npy(invocation.body)
         count, shape = check_shape(values)
         check_size(service.serve.limits, shape, count)
-        batch = to_reflectance(values, service.data, request=query.radiometry, bands=query.bands)
+        batch = to_reflectance(values, service.data, request=query.radiometry, bands=query.bands, check=call.check)
     masks = np.empty((count, *shape), dtype=np.uint8)
     classes = len(service.model.description.output.classes) if offer is NPY_PROBABILITY else 0
     probability = np.empty((count, classes, *shape), dtype=np.float32)
@@ -158,7 +166,7 @@ def _answer_tensor(invocation: Invocation, query: Query, service: Service, call:
     with call.stage("encode"):
         array = probability if classes else masks
         body = npy_file(array) if offer.name == NPY else json.dumps({"predictions": masks.tolist()}).encode()
-    return Answer(offer.name, body, service.identity(batch.radiometry))
+    return _answer(offer, body, batch.radiometry, service, call)
 
 
 def _answer_raster(invocation: Invocation, query: Query, service: Service, call: Call, opener: OpenBody) -> Answer:
@@ -173,4 +181,20 @@ def _answer_raster(invocation: Invocation, query: Query, service: Service, call:
             call.sample.locate(image)
         with call.stage("encode"):
             body = RASTER_ANSWERS[offer](image, service, call)
-        return Answer(offer.name, body, service.identity(image.radiometry))
+        return _answer(offer, body, image.radiometry, service, call)
+
+
+def _answer(offer: Offer, body: bytes, rule: Radiometry, service: Service, call: Call) -> Answer:
+    """An answer with what it says of itself.
+
+    Raises:
+        DataRefused: If the input cannot be what it was taken for.
+    """
+    headers = service.identity(rule)
+    if call.sample is None:
+        return Answer(offer.name, body, headers)
+    found, expect = call.sample.statistics(), service.data.expectations
+    refuse_undeclared(found, rule, expect)
+    if said := doubts(found, rule, expect):
+        headers[WARNING] = "; ".join(said)
+    return Answer(offer.name, body, headers, found)

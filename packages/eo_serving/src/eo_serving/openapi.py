@@ -29,6 +29,7 @@ _IDENTITY: Final = {
     "Terraloop-Run": "The MLflow run that made it.",
     "Terraloop-Digest": "sha256 of its model.onnx.",
     "Terraloop-Radiometry": "What the sent values mean, and who says so.",
+    "Terraloop-Warning": "What is doubtful about the sent values; absent where nothing is.",
     "Server-Timing": "Milliseconds by stage.",
 }
 

@@ -20,6 +20,8 @@ from eo_data.scene import Scene
 from eo_data.store import Store, local_path
 from eo_data.usecase import DataSection, UseCase
 from eo_serving.call import Call
+from eo_serving.doubts import doubts, refuse_undeclared
+from eo_serving.input_sample import InputSample
 from eo_serving.mask_item import ITEM_KEY, MASK_KEY, QUICKLOOK_KEY, mask_item
 from eo_serving.masks import RasterGrid, mask_file
 from eo_serving.quicklooks import Thumbnail
@@ -155,7 +157,12 @@ class MadeMask:
 def _make(target: Store, subject: Subject, service: Service) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="terraloop-predict-") as folder, subject.image as image:
         path = Path(folder) / MASK_KEY
-        digest, thumbnail = _write_mask(path, image, service)
+        sample = InputSample(len(service.data.classes))
+        digest, thumbnail = _write_mask(path, image, service, Call(sample=sample))
+        found, expect = sample.statistics(), service.data.expectations
+        refuse_undeclared(found, image.radiometry, expect)
+        for doubt in doubts(found, image.radiometry, expect):
+            log.warning("predict: %s: %s", subject.id, doubt)
         classes = service.model.description.output.classes
         made = MadeMask(
             path,
@@ -199,7 +206,7 @@ def publish(target: Store, subject: Subject, made: MadeMask) -> dict[str, Any]:
     return item
 
 
-def _write_mask(path: Path, image: ImageRaster, service: Service) -> tuple[str, Thumbnail]:
+def _write_mask(path: Path, image: ImageRaster, service: Service, call: Call) -> tuple[str, Thumbnail]:
     """Write the mask; the digest of its pixels and the picture that was gathered on the way."""
     digest, thumbnail = hashlib.sha256(), Thumbnail(image.shape, service.data)
     classes = service.model.description.output.classes
@@ -208,7 +215,7 @@ def _write_mask(path: Path, image: ImageRaster, service: Service) -> tuple[str, 
         mask_file(str(path), str(scratch), RasterGrid.of(image), classes, service.identity(image.radiometry)) as target,
         _progress(image) as bar,
     ):
-        for rows in service.rows(thumbnail.watch(image.read), image.shape, Call()):
+        for rows in service.rows(thumbnail.watch(image.read), image.shape, call):
             target.write(rows.top, rows.mask[None])
             digest.update(rows.mask.tobytes())
             thumbnail.add(rows)

@@ -78,18 +78,17 @@ class MaskRuntime(MLModel):  # type: ignore[misc]
             service = inservice.get(self.name)
             if service is None:
                 raise NoModel("no model is loaded yet", fix="Deploy one, or try again later")
-            sample = _sample(service)
             shadow = inservice.get_shadow(self.name)
             masks: list[NDArray[np.uint8]] | None = None if shadow is None else []
-            call = Call(service.serve.limits.request_seconds, sample, masks)
+            call = Call(service.serve.limits.request_seconds, InputSample(len(service.data.classes)), masks)
             opener = inservice.decoders.open_body
             result = await asyncio.to_thread(answer, invocation, service, call, opener)
         except Exception as error:
             problem = _problem(error)
             return Response(problem.body(), status_code=problem.status, media_type=PROBLEM_TYPE)
         headers = {**result.headers, TIMING: server_timing(call.spent)}
-        if sample is not None:
-            headers[SAMPLE_HEADER] = sample.statistics().header()
+        if result.sample is not None and service.serve.log.enabled:
+            headers[SAMPLE_HEADER] = result.sample.header()
         if shadow is not None and masks:
             headers[SHADOW_HEADER] = json.dumps(shadow.counts.model_dump())
             shadow.ask(invocation, masks, service.label)
@@ -103,15 +102,10 @@ class MaskRuntime(MLModel):  # type: ignore[misc]
         """
         try:
             service = self._service
-            call = Call(service.serve.limits.request_seconds, _sample(service))
+            call = Call(service.serve.limits.request_seconds, InputSample(len(service.data.classes)))
             return await asyncio.to_thread(infer, payload, service, call)
         except Exception as error:
             raise _refusal(error) from error
-
-
-def _sample(service: Service) -> InputSample | None:
-    """What gathers what an input is like, where that is kept."""
-    return InputSample(len(service.data.classes)) if service.serve.log.enabled else None
 
 
 def _open(extra: dict[str, Any]) -> Service:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -165,6 +165,7 @@ def to_reflectance(
     *,
     request: tuple[float | None, float | None] = (None, None),
     bands: Sequence[str | None] | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> TensorBatch:
     """Sensor values `[N, bands, H, W]` to what the model reads.
 
@@ -173,6 +174,7 @@ def to_reflectance(
         data: The use case's data section.
         request: Scale and offset that the request states.
         bands: Names of the tensor's bands in their order.
+        check: Called between two images; what it raises ends the work.
 
     Raises:
         DataRefused: If the bands fit no list, or a value is no sensor's.
@@ -190,7 +192,7 @@ def to_reflectance(
             where="body",
             fix="Mark missing pixels with the sensor's nodata value",
         )
-    rule = _radiometry(values, names, data, request)
+    rule = _radiometry(values, names, data, request, check)
     pixels, valid = rule.reflectance(np.moveaxis(chosen, 1, 0))
     return TensorBatch(np.moveaxis(pixels, 0, 1), valid, rule)
 
@@ -200,6 +202,7 @@ def _radiometry(
     names: Sequence[str | None],
     data: DataSection,
     request: tuple[float | None, float | None],
+    check: Callable[[], None],
 ) -> Radiometry:
     """The one rule of a batch, as a GeoTIFF of each image would get it.
 
@@ -210,14 +213,10 @@ def _radiometry(
     index = dark_band_index(names, data)
     if stated.source != "usecase" or index is None:
         return stated
-    rules = {
-        with_offset_by_values(
-            stated,
-            data.reflectance,
-            array_low_quantile(band, stated.nodata),
-        )
-        for band in values[:, index - 1]
-    }
+    rules = set()
+    for band in values[:, index - 1]:
+        check()  # a body may hold thousands of images of one pixel
+        rules.add(with_offset_by_values(stated, data.reflectance, array_low_quantile(band, stated.nodata)))
     if len(rules) > 1:
         raise DataRefused(
             "the images differ: the values of some carry an offset, those of others do not",

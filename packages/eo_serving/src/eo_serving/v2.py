@@ -13,6 +13,8 @@ from eo_data.errors import DataRefused, UsageError
 from eo_data.tiling import array_reader
 from eo_serving.call import Call
 from eo_serving.declaration import MASK, PROBABILITY
+from eo_serving.doubts import HEADER as WARNING
+from eo_serving.doubts import doubts, refuse_undeclared
 from eo_serving.media import SAMPLE_HEADER
 from eo_serving.metrics import TIMING, server_timing
 from eo_serving.raster_limits import check_size
@@ -37,13 +39,18 @@ def infer(payload: InferenceRequest, service: Service, call: Call) -> InferenceR
         values = _tensor(payload.inputs[0])
         count, shape = check_shape(values)
         check_size(service.serve.limits, shape, count)
-        batch = to_reflectance(values, service.data)
+        batch = to_reflectance(values, service.data, check=call.check)
     results = _results(batch, service, call, with_probability=PROBABILITY in wanted)
     with call.stage("encode"):
         outputs = [_output(name, results[name]) for name in wanted]
     headers = {**service.identity(batch.radiometry), TIMING: server_timing(call.spent)}
     if call.sample is not None:
-        headers[SAMPLE_HEADER] = call.sample.statistics().header()
+        found, expect = call.sample.statistics(), service.data.expectations
+        refuse_undeclared(found, batch.radiometry, expect)
+        if said := doubts(found, batch.radiometry, expect):
+            headers[WARNING] = "; ".join(said)
+        if service.serve.log.enabled:
+            headers[SAMPLE_HEADER] = found.header()
     return InferenceResponse(
         model_name=service.label.split("/")[0],
         model_version=str(service.version),

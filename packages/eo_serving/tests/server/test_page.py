@@ -145,6 +145,16 @@ def test_what_is_saved_is_what_the_endpoint_answers(
     assert Path(waiting.value.path()).read_bytes() == post(server, tiff_chip, accept).content
 
 
+def test_doubtful_values_are_told(open_page: OpenPage, server: Any, tiff_chip: bytes, tiff: Any) -> None:
+    page = open_page(server)
+    choose(page, tiff(np.full((6, 64, 64), 65535, np.uint16)))
+    page.wait_for_selector("#warning:not([hidden])", timeout=60_000)
+    assert "no reflectance of this sensor" in page.inner_text("#warning")
+    choose(page, tiff_chip, "other.tif")
+    page.locator("#file-name", has_text="other.tif").wait_for()
+    assert page.is_hidden("#warning")
+
+
 def test_a_raster_without_a_place(open_page: OpenPage, server: Any, chip: NDArray[Any], tiff: Any) -> None:
     page = open_page(server)
     choose(page, tiff(chip, crs=None, transform=None))

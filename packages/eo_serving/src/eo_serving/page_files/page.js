@@ -107,6 +107,9 @@ function describe(file, statistics, headers, seconds) {
     Digest: statistics.digest.slice(0, 16),
     Radiometry: statistics.radiometry,
   };
+  const warning = headers.get("Terraloop-Warning");
+  $("warning").textContent = warning === null ? "" : `Doubtful: ${warning}.`;
+  $("warning").hidden = warning === null;
   $("details").replaceChildren(...Object.entries(facts).flatMap(([key, text]) => [cell("dt", key), cell("dd", text)]));
   const step = Math.ceil(Math.max(height, width) / 1024);
   $("thinned").textContent = step > 1 ? `every ${step}th pixel is shown` : "";
