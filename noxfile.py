@@ -23,7 +23,7 @@ nox.options.default_venv_backend = "none"
 nox.options.sessions = ["lint", "typecheck", "test"]
 
 STEPS = ("train", "serve")
-EVERYTHING = ("dev", "train", "serve", "mlflow")
+EVERYTHING = ("dev", "train", "serve", "mlflow", "airflow")
 SOURCES = ("packages", "pipelines", "infra", "benchmarks", "notebooks", "tests", "noxfile.py")
 
 

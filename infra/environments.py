@@ -28,6 +28,7 @@ OWN_PACKAGES: Final[dict[str, tuple[str, ...]]] = {
     "train": ("eo_data", "eo_models"),
     "serve": ("eo_data", "eo_serving"),
     "mlflow": (),
+    "airflow": (),
     "bench": ("eo_data", "eo_models"),
 }
 """Environment -> the packages of this repository that are installed into it, editable."""

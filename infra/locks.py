@@ -1,7 +1,8 @@
 """Renew the compiled locks under `locks/` (`nox -s lock`).
 
-`dev` is compiled first and constrains the others, so that one version of a library holds everywhere. The
-result carries over to any machine: no index, no path, no command line, and torch without a local part.
+`dev` is compiled first and constrains the others, so that one version of a library holds everywhere; but for Airflow,
+which shares an environment with nothing of ours. The result carries over to any machine: no index, no path, no command
+line, and torch without a local part.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import Final
 from infra.environments import OWN_PACKAGES, PYTHON, ROOT, SetupFailed, find_uv, torch_arguments, uv_variables
 
 LOCKS: Final = ROOT / "locks"
+APART: Final = ("dev", "airflow")
+"""Locks that take no versions from dev.txt: itself, and Airflow, whose fastapi is not MLServer's."""
 HEADER: Final = "# Compiled from {name}.in by `nox -s lock`. Do not edit.\n"
 
 
@@ -50,7 +53,7 @@ def compile_lock(name: str, *, upgrade: bool) -> None:
     overrides = LOCKS / f"{name}.overrides"
     command += ["--override", overrides.name] if overrides.exists() else []
     command += ["--upgrade"] if upgrade else []
-    command += [] if name == "dev" else ["--constraint", "dev.txt"]
+    command += [] if name in APART else ["--constraint", "dev.txt"]
     print(f"Compiling locks/{name}.txt ...", file=sys.stderr, flush=True)
     work = target.with_suffix(".new")
     if target.exists():  # uv keeps the versions of the file that it writes to

@@ -1,1 +1,1 @@
-"""The steps as one table, the runner that starts them, and the main job. Standard library only."""
+"""The steps as one table and what runs them: child processes (standard library only), or Airflow's DAGs."""

@@ -107,7 +107,7 @@ def report(job: Job, results: Results, seconds: Mapping[str, float]) -> dict[str
         "mask": {
             "digest": predict["mask_digest"],
             "uri": predict["mask"],
-            "scene": _reference_scene(results),
+            "scene": reference_scene(results),
             "query": _query(predict["radiometry"]),
         },
         "quicklook": predict["quicklook"],
@@ -132,13 +132,13 @@ def _given(step: Step, job: Job, results: Results) -> dict[str, str]:
     if step.verb == "deploy" and job.endpoint is not None:
         given["--endpoint"] = job.endpoint
     if step.verb == "predict":
-        given["--scene"] = _reference_scene(results)
+        given["--scene"] = reference_scene(results)
     if step.verb in ("deploy", "predict") and job.serve == "candidate":
         given["--model"] = str(results["train"]["model"])
     return given
 
 
-def _reference_scene(results: Results) -> str:
+def reference_scene(results: Results) -> str:
     """The scene of the reference mask: the first accepted one by id, hence the same one in every run."""
     return str(min(results["validate"]["accepted"]))
 

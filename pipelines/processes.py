@@ -7,6 +7,7 @@ session of its own, so that its children can be ended with it.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 PROC: Final = Path("/proc")
+_PR_SET_PDEATHSIG: Final = 1
 RUN_VARIABLE: Final = "TERRALOOP_RUN"
 """Marks every process of one run, whatever sessions its descendants open."""
 
@@ -130,3 +132,9 @@ def _group_is_orphaned(leader: Identity) -> bool:
 def _to_group(group: int, number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, number)
+
+
+def die_with_parent() -> None:
+    """Called in a new child: the system kills it once the thread that started it has ended (Linux; else nothing)."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from pipelines import interruption, processes
+from pipelines.processes import die_with_parent
 from pipelines.steps import DATA_REFUSED, EXIT_CODES, GATE_REFUSED, TEMPORARY, USAGE, Step
 
 TICK: Final = 0.2
@@ -85,8 +86,28 @@ class Outcome:
     refused: bool = False
 
 
+@dataclass(frozen=True)
+class End:
+    """How one attempt at a step ended.
+
+    Attributes:
+        code: Its exit code; negative where a signal ended it.
+        result: Its JSON object; None where it left none.
+        log: What it said.
+    """
+
+    code: int
+    result: dict[str, Any] | None
+    log: Path
+
+
 def _nothing() -> None:
     return None
+
+
+def _to_stderr(text: str) -> None:
+    sys.stderr.write(text)
+    sys.stderr.flush()
 
 
 @dataclass(frozen=True)
@@ -97,6 +118,9 @@ class Runner:
         environments: Environment -> the folder of its commands.
         folder: Where logs and results go, one of each per step.
         variables: Environment variables for every step.
+        inherited: What they get besides; None is all of this process's.
+        echo: Told what a step says, as it says it.
+        leashed: Whether a step ends with this process even where that is killed (Linux alone can).
         watch: Called a few times a second while a step runs; what it raises ends the step.
         on_start: Told of each process as it starts.
         pauses: Seconds to wait before each further attempt after a temporary failure.
@@ -108,6 +132,9 @@ class Runner:
     watch: Callable[[], None] = _nothing
     on_start: Callable[[processes.Identity], None] = lambda identity: None
     pauses: Sequence[float] = (2.0, 5.0, 10.0)
+    inherited: Mapping[str, str] | None = None
+    echo: Callable[[str], None] = _to_stderr
+    leashed: bool = False
 
     def run(self, step: Step, arguments: Sequence[str]) -> Outcome:
         """Run a step to its end.
@@ -123,20 +150,29 @@ class Runner:
             StepFailed: Or the class of it that fits the exit code; the message says why and names the log.
         """
         start = time.monotonic()
+        for pause in (*self.pauses, None):
+            end = self.attempt(step, arguments)
+            if end.code != TEMPORARY or pause is None:
+                break
+            self.echo(f"{step.verb}: out of reach, again in {pause:g} s\n")
+            self._sleep(pause)
+        if end.code not in (0, GATE_REFUSED):
+            raise FAILURES.get(end.code, StepFailed)(step.verb, _failure(step, end.code, end.log))
+        if end.result is None:
+            raise StepFailed(step.verb, f"{step.verb} ended well but left no result; its log: {end.log}")
+        return Outcome(end.result, time.monotonic() - start, refused=end.code == GATE_REFUSED)
+
+    def attempt(self, step: Step, arguments: Sequence[str]) -> End:
+        """Run a step once, whatever comes of it.
+
+        Args:
+            step: The step.
+            arguments: Verb and flags, without `--result`.
+        """
         command = [str(self.environments[step.environment] / step.command), *arguments]
         log = self.folder / f"{step.verb}.log"
         self.folder.mkdir(parents=True, exist_ok=True)
-        for pause in (*self.pauses, None):
-            code, result = self._attempt(command, log, self.folder / f"{step.verb}.json")
-            if code != TEMPORARY or pause is None:
-                break
-            print(f"{step.verb}: out of reach, again in {pause:g} s", file=sys.stderr, flush=True)
-            self._sleep(pause)
-        if code not in (0, GATE_REFUSED):
-            raise FAILURES.get(code, StepFailed)(step.verb, _failure(step, code, log))
-        if result is None:
-            raise StepFailed(step.verb, f"{step.verb} ended well but left no result; its log: {log}")
-        return Outcome(result, time.monotonic() - start, refused=code == GATE_REFUSED)
+        return End(*self._attempt(command, log, self.folder / f"{step.verb}.json"), log)
 
     def _attempt(self, command: Sequence[str], log: Path, result: Path) -> tuple[int, dict[str, Any] | None]:
         """Run a command once; its exit code, and its result if it left one."""
@@ -149,11 +185,13 @@ class Runner:
                     stdin=subprocess.DEVNULL,
                     stdout=sink,
                     stderr=subprocess.PIPE,
-                    env={**os.environ, **self.variables},
+                    env={**(os.environ if self.inherited is None else self.inherited), **self.variables},
                     start_new_session=True,
+                    preexec_fn=die_with_parent if self.leashed else None,
                 )
             except OSError as error:
-                _say(sink, f"{command[0]}: {error.strerror}\n")
+                sink.write((message := f"{command[0]}: {error.strerror}\n").encode())
+                self.echo(message)
                 return 127, None
             identity = processes.identify(child.pid)
             try:
@@ -177,8 +215,7 @@ class Runner:
                 if select.select([stream], [], [], 0 if ended else TICK)[0]:
                     data = os.read(stream.fileno(), 65536)
                     sink.write(data)
-                    sys.stderr.write(decoder.decode(data))
-                    sys.stderr.flush()
+                    self.echo(decoder.decode(data))
                     if data:
                         continue
                     self._wait_quietly(child)
@@ -198,12 +235,6 @@ class Runner:
         while (left := end - time.monotonic()) > 0:
             self.watch()
             time.sleep(min(TICK, left))
-
-
-def _say(sink: IO[bytes], message: str) -> None:
-    """Put a message where the child's own would stand."""
-    sink.write(message.encode())
-    sys.stderr.write(message)
 
 
 def _read(result: Path) -> dict[str, Any] | None:

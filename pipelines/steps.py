@@ -5,7 +5,7 @@ Nothing here runs anything. The in-process runner, and operators of other bodies
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final
@@ -54,6 +54,7 @@ class Step:
         feeds: Flag -> where its value comes from, unless the caller gives one.
         settings: Flags whose value only the caller can give.
         switches: Flags without a value, given always.
+        options: Flags without a value that only the caller gives.
         stores: Whether it takes `--store`.
         registry: Whether it talks to the tracking server; the others run while that is still starting.
     """
@@ -64,6 +65,7 @@ class Step:
     feeds: Mapping[str, Feed] = field(default_factory=dict)
     settings: tuple[str, ...] = ()
     switches: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
     stores: bool = True
     registry: bool = False
 
@@ -71,7 +73,7 @@ class Step:
 STEPS: Final[tuple[Step, ...]] = (
     # Only where no scenes are given: they are the offline default, never the proof of quality.
     Step("simulate", "eo-data", "train", settings=("--out",), stores=False),
-    Step("ingest", "eo-data", "train", feeds={"--source": Feed("simulate", "source")}),
+    Step("ingest", "eo-data", "train", feeds={"--source": Feed("simulate", "source")}, settings=("--labels",)),
     Step("validate", "eo-data", "train", feeds={"--batch": Feed("ingest", "batch")}),
     Step("chip", "eo-data", "train", feeds={"--verdicts": Feed("validate", "verdicts")}),
     # What a killed run has trained is gone on with: the weights are those of an unbroken one.
@@ -88,16 +90,27 @@ STEPS: Final[tuple[Step, ...]] = (
         "eo-models",
         "train",
         feeds={"--model": Feed("train", "model"), "--dataset": Feed("chip", "dataset")},
+        options=("--fresh",),
         registry=True,
     ),
-    Step("promote", "eo-models", "train", feeds={"--evaluation": Feed("evaluate", "evaluation")}, registry=True),
+    Step(
+        "promote",
+        "eo-models",
+        "train",
+        feeds={"--evaluation": Feed("evaluate", "evaluation")},
+        settings=("--approved-by",),
+        registry=True,
+    ),
     # Only where there is an endpoint. Without --model the champion of the ledger answers.
     Step("deploy", "eo-serving", "serve", settings=("--endpoint", "--model"), registry=True),
     Step("predict", "eo-serving", "serve", settings=("--scene", "--out", "--model"), registry=True),
 )
 """The main job, in order."""
 
-BY_VERB: Final[Mapping[str, Step]] = MappingProxyType({step.verb: step for step in STEPS})
+MONITOR: Final = Step("monitor", "eo-serving", "serve", settings=("--since",), registry=True)
+"""What is no part of the main job: looking at requests and fresh labels, from time to time."""
+
+BY_VERB: Final[Mapping[str, Step]] = MappingProxyType({step.verb: step for step in (*STEPS, MONITOR)})
 
 
 def arguments(
@@ -115,7 +128,8 @@ def arguments(
         usecase: Name or path of the use case.
         store: Root of the store, a URI.
         results: Verb -> result, of the steps that have run.
-        given: Flag -> value from the caller; it goes before what an earlier result would feed.
+        given: Flag -> value from the caller; it goes before what an earlier result would feed. A flag of `options`
+            is given by naming it, whatever its value.
 
     Returns:
         The verb and its flags.
@@ -124,7 +138,7 @@ def arguments(
         ValueError: If a given flag is not one of the step's.
         KeyError: If a result that feeds a flag is not there.
     """
-    unknown = set(given) - set(step.feeds) - set(step.settings)
+    unknown = set(given) - set(step.feeds) - set(step.settings) - set(step.options)
     if unknown:
         raise ValueError(f"step {step.verb} takes no {', '.join(sorted(unknown))}")
     line = [step.verb, "--usecase", usecase]
@@ -133,4 +147,19 @@ def arguments(
         line += [flag, given[flag] if flag in given else str(results[feed.step][feed.key])]
     for flag in step.settings:
         line += [flag, given[flag]] if flag in given else []
-    return [*line, *step.switches]
+    return [*line, *(flag for flag in step.options if flag in given), *step.switches]
+
+
+def without_empty(line: Sequence[str]) -> list[str]:
+    """A command line without the flags whose value turned out to be empty: they were left to the command.
+
+    Args:
+        line: A verb and flags, as `arguments` gives them with values filled in later.
+    """
+    kept: list[str] = []
+    for word in line:
+        if word == "":
+            kept.pop()
+        else:
+            kept.append(word)
+    return kept

@@ -55,7 +55,7 @@ def test_torch_is_pinned_without_its_build(root: Path) -> None:
 
 def test_one_version_of_a_library_holds_everywhere(root: Path) -> None:
     dev = pins(root, "dev")
-    for name in NAMES:
+    for name in set(NAMES) - {"airflow"}:  # which wants another fastapi than MLServer: the one that stands apart
         peers = name == "bench"  # what is measured beside the project is nothing that the project needs
         here = {key: value for key, value in pins(root, name).items() if key in dev or not peers}
         assert len(here) > 50

@@ -12,6 +12,7 @@ from typing import Final
 HOST: Final = "127.0.0.1"
 MLFLOW: Final = 5000
 ENDPOINT: Final = 5002
+AIRFLOW: Final = 8080
 LISTENING: Final = "0A"
 
 
@@ -21,25 +22,26 @@ class Ports:
 
     mlflow: int
     endpoint: int
+    airflow: int
 
     def named(self) -> dict[str, int]:
         """Service -> port."""
-        return {"MLflow": self.mlflow, "the endpoint": self.endpoint}
+        return {"MLflow": self.mlflow, "the endpoint": self.endpoint, "Airflow": self.airflow}
 
 
 def shifted(port_base: int) -> Ports:
     """The ports of a stack whose MLflow stands on `port_base`: each keeps its distance to MLflow's."""
-    return Ports(mlflow=port_base, endpoint=port_base + ENDPOINT - MLFLOW)
+    return Ports(mlflow=port_base, endpoint=port_base + ENDPOINT - MLFLOW, airflow=port_base + AIRFLOW - MLFLOW)
 
 
 def free() -> Ports:
     """Ports that nobody uses now."""
     with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(2)]
+        sockets = [held.enter_context(socket.socket()) for _ in range(3)]
         for each in sockets:
             each.bind((HOST, 0))
-        mlflow, endpoint = (each.getsockname()[1] for each in sockets)
-    return Ports(mlflow=mlflow, endpoint=endpoint)
+        mlflow, endpoint, airflow = (each.getsockname()[1] for each in sockets)
+    return Ports(mlflow=mlflow, endpoint=endpoint, airflow=airflow)
 
 
 def base(text: str) -> int:
@@ -48,7 +50,7 @@ def base(text: str) -> int:
     Raises:
         argparse.ArgumentTypeError: If it is no port that leaves room for the others.
     """
-    highest = 65535 - (ENDPOINT - MLFLOW)
+    highest = 65535 - (AIRFLOW - MLFLOW)
     if not text.isdigit() or not 1024 <= int(text) <= highest:
         raise argparse.ArgumentTypeError(f"{text!r} is no port from 1024 to {highest}")
     return int(text)

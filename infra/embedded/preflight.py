@@ -17,15 +17,21 @@ GIB: Final = 2**30
 MIN_DISK: Final = "TERRALOOP_MIN_DISK_GIB"
 DEFAULT_MIN_DISK: Final = 5.0
 ENVIRONMENTS: Final = ("train", "serve", "mlflow")
+AIRFLOW: Final = "airflow"
 
 
-def check(project: Project, wanted: ports.Ports, root: Path) -> None:
+def needed(*, airflow: bool) -> tuple[str, ...]:
+    """The environments of a stack."""
+    return (*ENVIRONMENTS, AIRFLOW) if airflow else ENVIRONMENTS
+
+
+def check(project: Project, wanted: ports.Ports, root: Path, *, airflow: bool) -> None:
     """Make sure that a stack can start.
 
     Raises:
         Misuse: With one line for everything that stands in its way.
     """
-    faults = [*_running(project), *_tools(), *_disk(root)] or list(_ports(wanted))
+    faults = [*_running(project), *_tools(needed(airflow=airflow)), *_disk(root)] or list(_ports(wanted, airflow))
     if faults:
         raise Misuse("\n".join(faults))
 
@@ -40,18 +46,18 @@ def _running(project: Project) -> Iterator[str]:
         )
 
 
-def _ports(wanted: ports.Ports) -> Iterator[str]:
+def _ports(wanted: ports.Ports, airflow: bool) -> Iterator[str]:
     for service, port in wanted.named().items():
-        if ports.in_use(port):
+        if (airflow or service != "Airflow") and ports.in_use(port):
             holder = ports.holder(port)
             by = f" by {holder}" if holder else ""
             yield f"port {port} for {service} is in use{by}: choose others with --port-base N"
 
 
-def _tools() -> Iterator[str]:
+def _tools(wanted: tuple[str, ...]) -> Iterator[str]:
     if sys.platform not in ("linux", "darwin"):
         yield f"this needs Linux or macOS, not {sys.platform}: use WSL 2 on Windows"
-    if not all(environments.up_to_date(name) for name in ENVIRONMENTS):
+    if not all(environments.up_to_date(name) for name in wanted):
         try:
             environments.find_uv()
         except environments.SetupFailed as missing:

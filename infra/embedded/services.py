@@ -21,14 +21,14 @@ class Service:
         environment: The environment of its program.
         command: Program and arguments.
         variables: Its own environment variables.
-        health: URL that answers 200 once it is there.
+        health: URL that answers 200 once it is there; None where something else tells.
     """
 
     name: str
     environment: str
     command: tuple[str, ...]
     variables: Mapping[str, str]
-    health: str
+    health: str | None
 
 
 def mlflow_url(ports: Ports) -> str:

@@ -12,9 +12,10 @@ from typing import Final
 
 from infra import environments
 from infra.embedded import ports, scenes, services, state
+from infra.embedded.jobs import Report
 from infra.embedded.options import Options
 from infra.embedded.supervisor import Supervisor
-from infra.embedded.up import Report, Stack, run
+from infra.embedded.up import Stack, run
 from pipelines.project import STATE, Project, as_usecase, usecase_file
 
 REQUESTS: Final = "infra.embedded.smoke_requests"

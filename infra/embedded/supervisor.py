@@ -83,7 +83,7 @@ class Supervisor:
             self.watch()
             waited = time.monotonic() - start
             if waited > PATIENCE:
-                raise ServiceDied(f"{name} did not answer at {url} within {PATIENCE:.0f} s\n{self._tail(name)}")
+                raise ServiceDied(f"{name} did not answer at {url} within {PATIENCE:.0f} s\n{self.tail(name)}")
             if waited - told >= TOLD_EVERY:
                 told = waited
                 print(f"waiting for {name} at {url}: {waited:.0f} s", file=sys.stderr, flush=True)
@@ -100,7 +100,7 @@ class Supervisor:
         for name, child in self._children.items():
             code = child.poll()
             if code is not None:
-                raise ServiceDied(f"{name} ended with exit code {code}; the end of its log:\n{self._tail(name)}")
+                raise ServiceDied(f"{name} ended with exit code {code}; the end of its log:\n{self.tail(name)}")
 
     def detach(self, urls: Mapping[str, str]) -> None:
         """Leave the services to themselves; `--down` finds them."""
@@ -120,6 +120,7 @@ class Supervisor:
         self._run = run
         state.save(run, self._project)
 
-    def _tail(self, name: str) -> str:
+    def tail(self, name: str) -> str:
+        """The end of a service's log."""
         text = log_file(self._project, name).read_text(encoding="utf-8", errors="replace")
         return "\n".join(f"  {name} | {line}" for line in text.splitlines()[-TAIL_LINES:])

@@ -5,26 +5,23 @@ from __future__ import annotations
 import os
 import secrets
 import shlex
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from infra import environments
-from infra.embedded import preflight, scenes, services
+from infra.embedded import jobs, preflight, scenes, services
+from infra.embedded.jobs import Report, say
 from infra.embedded.options import Options
 from infra.embedded.ports import Ports
 from infra.embedded.supervisor import Supervisor
 from pipelines import report
 from pipelines.interruption import Interrupted
-from pipelines.main_job import Job, run_main_job
+from pipelines.main_job import Job
 from pipelines.processes import RUN_VARIABLE
 from pipelines.project import Project, as_path, as_source, as_usecase
-from pipelines.runner import Runner
 
-Report = dict[str, Any]
 TOKEN_FILE = "deploy-token"  # noqa: S105  the name of a file
 
 
@@ -61,9 +58,9 @@ def stay(stack: Stack) -> int:
         served = True
         if stack.options.detach:
             supervisor.detach(found["urls"])
-            _say(f"The services go on: `nox -s stack -- --down --project {stack.project.name}` ends them.")
+            say(f"The services go on: `nox -s stack -- --down --project {stack.project.name}` ends them.")
             return False
-        _say("Serving. Ctrl-C ends it.")
+        say("Serving. Ctrl-C ends it.")
         while True:
             supervisor.watch()
             time.sleep(1)
@@ -73,7 +70,7 @@ def stay(stack: Stack) -> int:
     except Interrupted:
         if not served:
             raise
-        _say("Ended; nothing is left running.")
+        say("Ended; nothing is left running.")
     return 0
 
 
@@ -94,8 +91,9 @@ def run(stack: Stack, then: Callable[[Report, Supervisor], bool]) -> Report:
     job = _job(stack)
     if stack.options.report:
         report.check(as_path(stack.options.report))
-    preflight.check(project, stack.ports, environments.ROOT)
-    environments.ensure(preflight.ENVIRONMENTS)
+    airflow = stack.options.airflow
+    preflight.check(project, stack.ports, environments.ROOT, airflow=airflow)
+    environments.ensure(preflight.needed(airflow=airflow))
     project.claim("stack")
     with project.alone():
         mark, token = secrets.token_hex(8), secrets.token_urlsafe(32)
@@ -127,35 +125,13 @@ def _job(stack: Stack) -> Job:
 
 def _main_job(stack: Stack, job: Job, supervisor: Supervisor, variables: dict[str, str]) -> Report:
     """Services up, main job, table."""
-    project, ports = stack.project, stack.ports
-    stood = time.monotonic()
-    started = [services.mlflow(project, ports), services.serving(project, ports, job.usecase)]
-    for service in started:
-        _say(f"Starting {service.name}: {service.health} (log: {services.log_file(project, service.name)})")
-        supervisor.start(service)
-    ready: list[float] = []
-
-    def registry_ready() -> None:
-        """Wait for the services, once: the first steps ran while they started."""
-        if ready:
-            return
-        for service in started:
-            supervisor.wait_for(service.name, service.health)
-        ready.append(round(time.monotonic() - stood, 1))
-
-    runner = Runner(
-        environments={name: environments.folder(name) / "bin" for name in ("train", "serve")},
-        folder=project.logs,
-        variables=variables,
-        watch=supervisor.watch,
-        on_start=supervisor.step_started,
-    )
-    found = run_main_job(job, runner, announce=_say, registry_ready=registry_ready)
+    project, ports, airflow = stack.project, stack.ports, stack.options.airflow
+    found = jobs.start(project, ports, job, supervisor, variables, with_airflow=airflow)
     door = services.endpoint_url(ports)
     supervisor.wait_for("serving", f"{door}/readyz")
-    found["seconds"]["services"] = ready[0]
     urls = {"MLflow": services.mlflow_url(ports), "front": f"{door}/", "ready": f"{door}/readyz"}
-    found = {"project": project.name, "body": "embedded", "urls": {**urls, "data docs": found["docs"]}, **found}
+    urls = {**found.pop("urls", {}), **urls, "data docs": found["docs"]}
+    found = {"project": project.name, "body": "embedded", "urls": urls, **found}
     if stack.options.report:
         report.write(found, as_path(stack.options.report))
     print(report.table(found), flush=True)
@@ -175,7 +151,3 @@ def _keep_secret(path: Path, token: str) -> None:
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
         stream.write(token + "\n")
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

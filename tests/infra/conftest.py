@@ -31,10 +31,10 @@ class Repository:
     started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def start(self, *arguments: str, **variables: str) -> subprocess.Popen[str]:
-        """Start `nox -s stack -- ARGUMENTS`, less nox."""
+        """Start `nox -s stack -- --no-airflow ARGUMENTS`, less nox: of Airflow there is no pretended one."""
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("TERRALOOP_")}
         child = subprocess.Popen(
-            [sys.executable, "-m", "infra.embedded", *arguments],
+            [sys.executable, "-m", "infra.embedded", "--no-airflow", *arguments],
             cwd=self.folder,
             env={**inherited, "PYTHONPATH": str(self.folder), **variables},
             stdin=subprocess.DEVNULL,

@@ -1,0 +1,30 @@
+"""What the events that made a run say. Used within tasks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.sdk import Asset
+
+
+def triggering(context: Any) -> list[dict[str, Any]]:
+    """`asset`, `extra` and `time` of the events that made this run, the oldest first; none for a run by hand."""
+    found = [
+        {"asset": event.asset.name, "extra": dict(event.extra or {}), "time": event.timestamp}
+        for events in (context.get("triggering_asset_events") or {}).values()
+        for event in events
+    ]
+    return sorted(found, key=lambda event: event["time"])
+
+
+def newest(context: Any, asset: Asset, **wanted: Any) -> dict[str, Any] | None:
+    """The newest event of one of the task's inlets whose extra holds these values; None where there is none.
+
+    Returns:
+        Its `extra` and `time`.
+    """
+    for event in context["inlet_events"][asset].ascending(False).limit(100):
+        extra = dict(event.extra or {})
+        if all(extra.get(key) == value for key, value in wanted.items()):
+            return {"extra": extra, "time": event.timestamp}
+    return None
