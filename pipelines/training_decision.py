@@ -34,7 +34,7 @@ class TrainingDecision(BaseOperator):  # type: ignore[misc]
         last = newest(context, CANDIDATE, existing=False)
         extra = last["extra"] if last else {}
         decision = decide(
-            find_reason(str(context["dag_run"].run_type), triggering(context)),
+            find_reason(context["dag_run"].run_type, triggering(context)),
             context["params"]["dataset"] or (found["extra"].get("dataset") if found else None),
             DEPLOYMENT.commit,
             Training(str(extra.get("dataset")), str(extra.get("commit", "")), last["time"]) if last else None,

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eo_data.errors import TerraloopError, exit_code
+from eo_data.errors import TemporaryFailure, TerraloopError, exit_code
 from eo_data.usecase import UseCase
 from eo_serving.deploy import RolledBack, deploy
 from eo_serving.golden import golden_geotiff, is_golden_mask
@@ -26,7 +26,8 @@ class LyingEndpoint(ThreadingHTTPServer):
     """Says that it reloads, and answers as `behaviour` says.
 
     Attributes:
-        asked: The versions that it was asked to load.
+        asked: The versions that it was asked to load, `rollback` for the one before.
+        statuses: Statuses of its next answers to `/invocations`; then 200.
         before: What `/readyz` says at first; None for 503.
         after: What `/readyz` says once it was asked to load something.
         headers: Headers of its answer to the golden chip.
@@ -36,6 +37,7 @@ class LyingEndpoint(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.asked: list[Any] = []
+        self.statuses: list[int] = []
         self.before: dict[str, Any] | None = None
         self.after: dict[str, Any] = {}
         self.headers: dict[str, str] = {}
@@ -52,8 +54,11 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         if self.path == "/-/reload":
-            self.server.asked.append(json.loads(body).get("model"))
-            self._send(200, json.dumps(self.server.after).encode())
+            said = json.loads(body)
+            self.server.asked.append("rollback" if said.get("rollback") else said.get("model"))
+            self._send(200, json.dumps(self.server.before if said.get("rollback") else self.server.after).encode())
+        elif body and self.server.statuses:
+            self._send(self.server.statuses.pop(0), b"{}")
         else:
             self._send(200, self.server.body, self.server.headers)
 
@@ -84,7 +89,7 @@ def named(files: Any) -> dict[str, Any]:
     return {"model": files.label, "version": files.version, "uri": files.uri, "digest": files.digest}
 
 
-@pytest.mark.parametrize("lie", ["readyz", "status", "header", "mask", "none"])
+@pytest.mark.parametrize("lie", ["readyz", "status", "nonsense", "header", "mask", "none"])
 def test_an_endpoint_that_answers_with_something_else(
     endpoint: LyingEndpoint, registry: Any, water: UseCase, lie: str
 ) -> None:
@@ -99,6 +104,8 @@ def test_an_endpoint_that_answers_with_something_else(
     endpoint.headers = dict(answers[1 if lie == "header" else 2].headers)
     endpoint.body = answers[1 if lie == "mask" else 2].body
     if lie == "status":
+        endpoint.statuses = [500]
+    if lie == "nonsense":
         endpoint.body = b"nonsense"
     address = f"http://127.0.0.1:{endpoint.server_port}"
     if lie == "none":
@@ -109,7 +116,7 @@ def test_an_endpoint_that_answers_with_something_else(
         deploy(water, registry.store, address, two.uri)
     assert isinstance(failure.value, RolledBack)
     assert exit_code(failure.value) == 1
-    assert endpoint.asked == [two.uri, one.uri]
+    assert endpoint.asked == [two.uri, "rollback"]
     assert failure.value.result == {
         "endpoint": f"{address}/invocations",
         "model": "water/1",
@@ -117,6 +124,38 @@ def test_an_endpoint_that_answers_with_something_else(
         "digest": one.digest,
         "rolled_back": True,
     }
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("eo_serving.deploy._PAUSE", 0.01)
+    monkeypatch.setattr("eo_serving.deploy._PATIENCE", 1.0)
+
+
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.parametrize("busy", [[429], [503, 504], [408]])
+def test_a_busy_endpoint_is_asked_again(
+    endpoint: LyingEndpoint, registry: Any, water: UseCase, busy: list[int]
+) -> None:
+    two = registry.versions[2]
+    found = answer(Invocation("image/tiff", None, "", golden_geotiff(two.description)), open_service(two, water))
+    endpoint.before = endpoint.after = named(two)
+    endpoint.headers, endpoint.body, endpoint.statuses = dict(found.headers), found.body, list(busy)
+    said = deploy(water, registry.store, f"http://127.0.0.1:{endpoint.server_port}", two.uri)
+    assert said["rolled_back"] is False
+    assert endpoint.statuses == []
+
+
+@pytest.mark.usefixtures("at_once")
+def test_an_endpoint_that_stays_busy_says_nothing_of_the_version(
+    endpoint: LyingEndpoint, registry: Any, water: UseCase
+) -> None:
+    one, two = registry.versions[1], registry.versions[2]
+    endpoint.before, endpoint.after, endpoint.statuses = named(one), named(two), [429] * 10_000
+    with pytest.raises(TemporaryFailure, match=r"could not be tested.*water/1 answers again") as failure:
+        deploy(water, registry.store, f"http://127.0.0.1:{endpoint.server_port}", two.uri)
+    assert exit_code(failure.value) == 75
+    assert endpoint.asked == [two.uri, "rollback"]
 
 
 def test_without_a_version_before_nothing_comes_back(endpoint: LyingEndpoint, registry: Any, water: UseCase) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import httpx
@@ -24,6 +26,24 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _SECONDS: Final = 330.0
+_PASSING: Final = frozenset({408, 429, 503, 504})
+"""Statuses that say nothing of a version: the endpoint is busy."""
+_PATIENCE: Final = 60.0
+"""Seconds in which a busy endpoint must answer the golden chip."""
+_PAUSE: Final = 2.0
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why an endpoint does not answer with a version.
+
+    Attributes:
+        what: In words.
+        passing: Whether it says nothing of the version.
+    """
+
+    what: str
+    passing: bool = False
 
 
 class RolledBack(TerraloopError):
@@ -71,22 +91,63 @@ class Endpoint:
         raise_refusal(response)
         return dict(response.json())
 
-    def fault(self, files: ModelFiles) -> str | None:
-        """What is wrong with the endpoint's answers if this version is the one deployed; None where nothing is."""
-        ready = self.answering()
-        if ready is None or ready.get("digest") != files.digest:
-            return f"/readyz names {ready.get('model') if ready else 'no version'}"
-        headers = {"Content-Type": TIFF, **({"Authorization": f"Bearer {self._token}"} if self._token else {})}
-        response = self._send("POST", "/invocations", content=golden_geotiff(files.description), headers=headers)
+    def roll_back(self) -> dict[str, Any]:
+        """Ask for the version before; what the server says of the version that answers now."""
+        headers = {"Authorization": f"Bearer {self._deploy_token}"}
+        response = self._send("POST", "/-/reload", json={"rollback": True}, headers=headers)
+        raise_refusal(response)
+        return dict(response.json())
+
+    def check_token(self) -> None:
+        """Make sure that requests of this process are let in, before anything is changed.
+
+        Raises:
+            UsageError: If the endpoint asks for another token.
+        """
+        if self._invoke(b"").status_code == 401:
+            raise UsageError(
+                "the endpoint asks requests for a token that is not this one",
+                where=ENDPOINT_TOKEN,
+                fix="Set it to the endpoint's own, which its log and state folder tell",
+            )
+
+    def fault(self, files: ModelFiles) -> Fault | None:
+        """What is wrong with the endpoint's answers if this version is the one deployed; None where nothing is.
+
+        A busy endpoint is asked again for a while.
+        """
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            found = self._fault(files)
+            if found is None or not found.passing or time.monotonic() > deadline:
+                return found
+            log.info("deploy: %s; asked again", found.what)
+            time.sleep(_PAUSE)
+
+    def _fault(self, files: ModelFiles) -> Fault | None:
+        try:
+            ready = self.answering()
+            if ready is not None and ready.get("digest") != files.digest:
+                return Fault(f"/readyz names {ready.get('model')}")
+            if ready is None:
+                return Fault("/readyz names no version", passing=True)
+            response = self._invoke(golden_geotiff(files.description))
+        except TemporaryFailure as error:
+            return Fault(error.what, passing=True)
         if response.status_code != 200:
             problem = Problem.from_body(response.status_code, response.content)
-            return f"the golden chip is answered {response.status_code} ({problem.detail})"
+            what = f"the golden chip is answered {response.status_code} ({problem.detail})"
+            return Fault(what, passing=response.status_code in _PASSING)
         named = (response.headers.get("Terraloop-Model"), response.headers.get("Terraloop-Digest"))
         if named != (files.label, files.digest):
-            return f"the golden chip is answered by {named[0]} ({(named[1] or '')[:12]})"
+            return Fault(f"the golden chip is answered by {named[0]} ({(named[1] or '')[:12]})")
         if not is_golden_mask(files.description, response.content):
-            return "the golden chip's mask is not the one that was recorded"
+            return Fault("the golden chip's mask is not the one that was recorded")
         return None
+
+    def _invoke(self, body: bytes) -> httpx.Response:
+        headers = {"Content-Type": TIFF, **({"Authorization": f"Bearer {self._token}"} if self._token else {})}
+        return self._send("POST", "/invocations", content=body, headers=headers)
 
     def _send(self, method: str, path: str, **content: Any) -> httpx.Response:
         try:
@@ -116,11 +177,13 @@ def deploy(usecase: UseCase, store: Store, address: str, uri: str | None) -> dic
     Raises:
         RolledBack: If it was loaded but another answers; with the result that says what answers now.
         DataRefused: If the server refuses the version; the one before goes on answering.
-        TemporaryFailure: If endpoint or registry do not answer.
+        UsageError: If a token is wrong; nothing was changed.
+        TemporaryFailure: If endpoint or registry do not answer, or the endpoint was too busy to be tested.
     """
     with Endpoint(address) as endpoint:
         files = fetch_model(uri or f"models:/{usecase.name}@champion", store)
         before = endpoint.answering()
+        endpoint.check_token()
         said = endpoint.reload(uri)
         if uri is None and said.get("uri") != files.uri:  # promoted meanwhile
             files = fetch_model(str(said.get("uri")), store)
@@ -131,19 +194,16 @@ def deploy(usecase: UseCase, store: Store, address: str, uri: str | None) -> dic
         raise _roll_back(endpoint, files, before, fault)
 
 
-def _roll_back(endpoint: Endpoint, files: ModelFiles, before: dict[str, Any] | None, fault: str) -> TerraloopError:
+def _roll_back(endpoint: Endpoint, files: ModelFiles, before: dict[str, Any] | None, fault: Fault) -> TerraloopError:
     """Put the version before into service again; the error that says so."""
+    what = f"{files.label} {'could not be tested' if fault.passing else 'does not answer rightly'}: {fault.what}"
+    kind = TemporaryFailure if fault.passing else RolledBack
+    how = {"where": endpoint.address, "fix": "Try again in a minute" if fault.passing else "See the server's log"}
     if before is None:
-        return TerraloopError(
-            f"{files.label} does not answer rightly: {fault}", where=endpoint.address, fix="See the server's log"
-        )
-    endpoint.reload(str(before["uri"]))
-    error = RolledBack(
-        f"{files.label} does not answer rightly: {fault}; {before['model']} answers again",
-        where=endpoint.address,
-        fix="See the server's log",
-    )
-    error.result = _result(endpoint, before["model"], before["version"], before["digest"], rolled_back=True)
+        return (TemporaryFailure if fault.passing else TerraloopError)(what, **how)
+    again = endpoint.roll_back()
+    error = kind(f"{what}; {again['model']} answers again", **how)
+    error.result = _result(endpoint, again["model"], again["version"], again["digest"], rolled_back=True)
     return error
 
 

@@ -182,7 +182,8 @@ class Front:
             raise NoSuchRoute("there is nothing here", fix="The server was started without TERRALOOP_DEPLOY_TOKEN")
         check_token(request.headers.get("authorization", ""), self._tokens.deploy)
         body = await read_body(request, _RELOAD_BYTES, self._limits.body_seconds)
-        return JSONResponse(await self._keeper.reload(_wanted_version(body)))
+        model, back = _wanted_version(body)
+        return JSONResponse(await (self._keeper.roll_back() if back else self._keeper.reload(model)))
 
     async def ask(self, body: bytes, content_type: str, accept: str) -> Response:
         """What came by another door, within the same places and limits; whoever asks has checked the token.
@@ -236,14 +237,18 @@ def _query(request: Request) -> str:
     return sent.decode("ascii", "replace")
 
 
-def _wanted_version(body: bytes) -> str | None:
+def _wanted_version(body: bytes) -> tuple[str | None, bool]:
+    """The version that is asked for, None for the champion; and whether the one before is."""
+    fix = 'Send {}, {"model": "models:/NAME/VERSION"} or {"rollback": true}'
     try:
         document = json.loads(body or b"{}")
     except (ValueError, RecursionError) as error:
-        raise UsageError("this is no JSON", where="body", fix='Send {} or {"model": "models:/NAME/VERSION"}') from error
+        raise UsageError("this is no JSON", where="body", fix=fix) from error
+    if document == {"rollback": True} and document["rollback"] is True:
+        return None, True
     if not isinstance(document, dict) or set(document) - {"model"} or not isinstance(document.get("model", ""), str):
-        raise UsageError("unknown content", where="body", fix='Send {} or {"model": "models:/NAME/VERSION"}')
-    return document.get("model")
+        raise UsageError("unknown content", where="body", fix=fix)
+    return document.get("model"), False
 
 
 async def _problem(request: Request, error: TerraloopError) -> Response:

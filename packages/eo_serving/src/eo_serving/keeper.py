@@ -48,6 +48,10 @@ class Keeper:
         self.current: KeptVersion | None = None
         self.files: ModelFiles | None = None
         self._pinned = False
+        self._refused: int | None = None
+        """Entry of the ledger whose version is not put into service: it was refused, or rolled back."""
+        self._previous: tuple[KeptVersion, bool] | None = None
+        """The version before, and whether it was pinned."""
         self._shadow_uri = shadow
         self._shadow: KeptVersion | None = None
 
@@ -67,13 +71,42 @@ class Keeper:
             version = await asyncio.to_thread(self._versions.obtain, uri)
             previous = self.current
             await self._load(version)
-            self._pinned = uri is not None and "@" not in uri
-            record = {"pinned": self._pinned, "version": asdict(version)}
-            await asyncio.to_thread(write_atomically, self._file, json.dumps(record).encode())
-            kept = [one for one in (version, previous, self._shadow) if one is not None]
+            if previous is not None and previous.digest != version.digest:
+                self._previous = (previous, self._pinned)
+            await self._remember(version, pinned=uri is not None and "@" not in uri, refused=None)
+            before = self._previous[0] if self._previous else None
+            kept = [one for one in (version, previous, before, self._shadow) if one is not None]
             await asyncio.to_thread(self._versions.prune, *kept)
         log.info("%s answers now (model digest %s)", version.label, version.digest)
         return {**described(version), "previous": previous.uri if previous else None}
+
+    async def roll_back(self) -> dict[str, Any]:
+        """Put the version before into service again, and be as before: what followed the ledger follows it on.
+
+        The champion of now is not taken again; the next one is.
+
+        Returns:
+            As `reload`.
+
+        Raises:
+            DataRefused: If there is no version before.
+            TerraloopError: If it cannot be loaded.
+        """
+        async with self._lock:
+            if self._previous is None:
+                raise DataRefused("there is no version before", where="rollback", fix="Deploy one by its number")
+            (version, pinned), leaving = self._previous, self.current
+            champion = None if pinned else await asyncio.to_thread(self._versions.champion)
+            await self._load(version)
+            self._previous = None
+            await self._remember(version, pinned=pinned, refused=champion.number if champion else None)
+        log.warning("%s answers again", version.label)
+        return {**described(version), "previous": leaving.uri if leaving else None}
+
+    async def _remember(self, version: KeptVersion, *, pinned: bool, refused: int | None) -> None:
+        self._pinned, self._refused = pinned, refused
+        record = {"pinned": pinned, "refused": refused, "version": asdict(version)}
+        await asyncio.to_thread(write_atomically, self._file, json.dumps(record).encode())
 
     async def follow(self, seconds: float) -> None:
         """Put the ledger's champion into service whenever it changes, until this is cancelled.
@@ -84,7 +117,6 @@ class Keeper:
         Args:
             seconds: Between two looks at the ledger.
         """
-        refused: Promotion | None = None
         trouble = ""
         while True:
             await asyncio.sleep(seconds)
@@ -94,14 +126,14 @@ class Keeper:
             try:
                 champion = await asyncio.to_thread(self._versions.champion)
                 trouble = ""
-                if champion is not None and champion != refused and not self._answers(champion):
+                if champion is not None and champion.number != self._refused and not self._answers(champion):
                     log.info("%s is champion now", champion.uri)
                     await self.reload(None)
             except TemporaryFailure as error:
                 if trouble != (trouble := str(error)):
                     log.warning("the champion cannot be followed for now: %s", error)
             except Exception as error:
-                refused = champion
+                self._refused = champion.number if champion else None
                 if trouble != (trouble := str(error)):
                     log.error("the champion is not put into service; the version before goes on answering: %s", error)
 
@@ -116,9 +148,12 @@ class Keeper:
 
         Whatever fails is logged, and does not stop the server: it answers 503 until a version is deployed.
         """
-        kept, pinned = await asyncio.to_thread(self._remembered)
-        self._pinned = pinned
+        kept, pinned, refused = await asyncio.to_thread(self._remembered)
+        self._pinned, self._refused = pinned, refused
         try:
+            if kept is not None and refused is not None and await self._is_champion(refused):
+                await self._load(kept)  # as after the rollback
+                return
             await self.reload(kept.uri if kept and pinned else None)
             return
         except TerraloopError as error:
@@ -127,6 +162,10 @@ class Keeper:
             log.exception("no version can be put into service")
         if kept is not None and await self._loaded(kept):
             log.warning("%s answers, as before the restart", kept.label)
+
+    async def _is_champion(self, number: int) -> bool:
+        champion = await asyncio.to_thread(self._versions.champion)
+        return champion is not None and champion.number == number
 
     async def prefetch(self) -> None:
         """Fetch the champion while MLServer starts; `resume` says what is wrong where this fails."""
@@ -172,14 +211,14 @@ class Keeper:
         except TerraloopError as error:
             log.error("the challenger cannot be had: %s", error)
 
-    def _remembered(self) -> tuple[KeptVersion | None, bool]:
+    def _remembered(self) -> tuple[KeptVersion | None, bool, int | None]:
         try:
             record = json.loads(self._file.read_text(encoding="utf-8"))
             version = KeptVersion(**record["version"])
             read_version(self._versions.path(version))
         except (OSError, ValueError, TypeError, KeyError, DataRefused):
-            return None, False
-        return version, bool(record.get("pinned"))
+            return None, False, None
+        return version, bool(record.get("pinned")), record.get("refused")
 
 
 def described(version: KeptVersion) -> dict[str, Any]:

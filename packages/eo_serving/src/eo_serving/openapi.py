@@ -200,13 +200,20 @@ def _infer(usecase: UseCase) -> dict[str, Any]:
 
 
 def _reload(name: str) -> dict[str, Any]:
+    one = {"type": "string", "pattern": f"^models:/{name}/[0-9]{{1,9}}$"}
     body = {
-        "type": "object",
-        "properties": {"model": {"type": "string", "pattern": f"^models:/{name}/[0-9]{{1,9}}$"}},
-        "additionalProperties": False,
+        "oneOf": [
+            {"type": "object", "properties": {"model": one}, "additionalProperties": False},
+            {
+                "type": "object",
+                "required": ["rollback"],
+                "properties": {"rollback": {"const": True}},
+                "additionalProperties": False,
+            },
+        ]
     }
     return {
-        "summary": "Put a version into service; without one the ledger's champion",
+        "summary": "Put a version into service, the ledger's champion, or again the one before",
         "security": [{"deploy": []}],
         "requestBody": {"content": {JSON: {"schema": body}}},
         "responses": {

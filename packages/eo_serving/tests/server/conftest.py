@@ -65,6 +65,11 @@ class Server:
                 "/-/reload", json={"model": uri} if uri else {}, headers={"Authorization": f"Bearer {token}"}
             )
 
+    def roll_back(self) -> httpx.Response:
+        """Ask for the version before."""
+        with self.client() as client:
+            return client.post("/-/reload", json={"rollback": True}, headers={"Authorization": f"Bearer {TOKEN}"})
+
     def await_status(self, path: str, status: int) -> httpx.Response:
         """Wait until a path answers with a status; the server must live on meanwhile."""
         end = time.monotonic() + START_SECONDS

@@ -96,6 +96,33 @@ def test_a_version_that_was_asked_for_stays(start_server: Any, registry: Any, st
     server.stop()
 
 
+def test_a_rollback_leaves_the_endpoint_following(
+    start_server: Any, registry: Any, store: Store, tmp_path: Path
+) -> None:
+    """The champion that was rolled back is not taken again, not even by a restart; the next one is."""
+
+    def answering(server: Any) -> int:
+        return int(server.await_status("/readyz", 200).json()["version"])
+
+    server = start_server(tmp_path / "state", store=store.uri)
+    assert answering(server) == 2
+    assert server.roll_back().status_code == 422  # there is no version before
+    promote(registry, store, 3)
+    eventually(lambda: answering(server) == 3, "the new champion does not answer")
+    said = server.roll_back().json()
+    assert (said["version"], said["previous"]) == (2, "models:/water/3")
+    time.sleep(7)  # two looks at the ledger
+    assert answering(server) == 2
+    server.stop()
+    again = start_server(tmp_path / "state", store=store.uri)
+    assert answering(again) == 2
+    time.sleep(7)
+    assert answering(again) == 2
+    promote(registry, store, 1)
+    eventually(lambda: answering(again) == 1, "it does not follow any more")
+    again.stop()
+
+
 def test_the_first_champion_is_taken_up(start_server: Any, registry: Any, tmp_path: Path) -> None:
     store = Store(str(tmp_path / "empty"))
     server = start_server(tmp_path / "state", store=store.uri)

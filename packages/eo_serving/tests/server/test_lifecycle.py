@@ -194,6 +194,20 @@ class TestDeploy:
             deploy(water, registry.store, server.url, None)
 
 
+def test_deploy_with_another_token_for_requests_changes_nothing(
+    start_server: Any, deployer: None, water: UseCase, registry: Any, tmp_path: Path
+) -> None:
+    """As where the server made its token itself: a good version is not put in and rolled back."""
+    server = start_server(tmp_path / "state", options=())
+    before = server.await_status("/readyz", 200).json()
+    with pytest.raises(UsageError, match="asks requests for a token") as refusal:
+        deploy(water, registry.store, server.url, "models:/water/3")
+    assert refusal.value.where == "TERRALOOP_ENDPOINT_TOKEN"
+    assert server.await_status("/readyz", 200).json() == before
+    assert "water/3 answers now" not in server.log.read_text()
+    server.stop()
+
+
 def test_before_the_first_promotion(
     start_server: Any, is_problem: Any, tmp_path: Path, tiff_chip: bytes, registry: Any
 ) -> None:
