@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from eo_serving.problem import SlowBody, TooLarge, TooMany, UnsupportedType
+from eo_serving.problem import OutOfTime, SlowBody, TooLarge, TooMany, UnsupportedType
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -50,10 +51,30 @@ class Admission:
             self._inside -= 1
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """Wait for the turn of a request whose body is here."""
-        async with self._working:
-            yield
+    async def turn(self, seconds: float) -> AsyncIterator[Callable[[], float]]:
+        """Wait for the turn of a request whose body is here.
+
+        Args:
+            seconds: That it has until its answer must be ready, waiting included.
+
+        Yields:
+            What tells the seconds that are left.
+
+        Raises:
+            OutOfTime: If its turn does not come in time.
+        """
+        end = time.monotonic() + seconds
+        try:
+            async with asyncio.timeout(seconds):
+                await self._working.acquire()
+        except TimeoutError as error:
+            raise OutOfTime(
+                f"its turn did not come in {seconds:g} s: the endpoint is busy", fix="Try again in a moment"
+            ) from error
+        try:
+            yield lambda: end - time.monotonic()
+        finally:
+            self._working.release()
 
 
 async def read_body(request: Request, most: int, seconds: float) -> bytes:

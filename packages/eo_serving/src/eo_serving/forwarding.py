@@ -14,7 +14,7 @@ from starlette.responses import Response
 from eo_serving.backend import mlserver_problem
 from eo_serving.configuration import ServeSection
 from eo_serving.input_sample import InputStatistics
-from eo_serving.media import SAMPLE_HEADER, SHADOW_HEADER
+from eo_serving.media import SAMPLE_HEADER, SECONDS_HEADER, SHADOW_HEADER
 from eo_serving.metrics import TIMING, Metrics
 from eo_serving.problem import PROBLEM_TYPE, NoModel, OutOfTime, Problem
 from eo_serving.request_records import RequestRecord, make_record
@@ -71,6 +71,7 @@ class Forwarding:
         body: bytes = b"",
         query: str = "",
         taken: str | None = None,
+        seconds: float | None = None,
     ) -> Response:
         """Ask MLServer.
 
@@ -81,6 +82,7 @@ class Forwarding:
             body: The body.
             query: The query, without its question mark.
             taken: When a STAC item says that the input was taken, for the log.
+            seconds: In which the answer must be ready; None is all that a request has.
 
         Raises:
             NoModel: If none is loaded, or MLServer does not answer.
@@ -88,13 +90,15 @@ class Forwarding:
         """
         if self._keeper.current is None or not self._backend.loaded:
             raise NoModel("no model is loaded", fix="Deploy one with `eo-serving deploy`, or try again later")
+        limit = self._seconds if seconds is None else seconds
+        if limit <= 0:
+            raise self._out_of_time()
+        told = {**(headers or {}), SECONDS_HEADER: f"{limit:.3f}"}
         url = httpx.URL(self._backend.url).copy_with(path=path, query=query.encode() or None)
         try:
-            answer = await self._client.request(
-                method, url, headers=headers, content=body, timeout=self._seconds + _MARGIN
-            )
+            answer = await self._client.request(method, url, headers=told, content=body, timeout=limit + _MARGIN)
         except httpx.TimeoutException as error:
-            raise OutOfTime(f"the answer was not ready in {self._seconds:g} s", fix="Send a smaller raster") from error
+            raise self._out_of_time() from error
         except httpx.TransportError as error:
             log.warning("MLServer does not answer: %s", error)
             raise NoModel("the model server does not answer", fix="Try again in a minute") from error
@@ -106,6 +110,9 @@ class Forwarding:
             said = dict(answer.headers)
             self._requests.note(partial(self._record, said, datetime.now(UTC), content_type, taken))
         return _passed_on(answer)
+
+    def _out_of_time(self) -> OutOfTime:
+        return OutOfTime(f"the answer was not ready in {self._seconds:g} s", fix="Send a smaller raster")
 
     def _record(self, said: dict[str, str], time: datetime, content_type: str, taken: str | None) -> RequestRecord:
         data = self._usecase.data

@@ -192,8 +192,20 @@ class Front:
             TerraloopError: If it is turned away; a refusal of the model server comes as a response.
         """
         headers = {"content-type": content_type, "accept": accept}
-        async with self._admission.place(), self._admission.turn():
-            return await self._way.forward("POST", INVOCATIONS, headers, body)
+        async with self._admission.place(), self._admission.turn(self._limits.request_seconds) as left:
+            return await self._way.forward("POST", INVOCATIONS, headers, body, seconds=left())
+
+    async def answers(self) -> bool:
+        """Whether a model answers."""
+        try:
+            await self._require_model()
+        except NoModel:
+            return False
+        return True
+
+    def count(self, route: str, status: str, seconds: float) -> None:
+        """Count a request that came by another door."""
+        self._metrics.count(route, status, seconds)
 
     async def _infer(self, request: Request, path: str, most: int) -> Response:
         self._check_endpoint_token(request)
@@ -208,12 +220,12 @@ class Front:
             if MediaType.parse(request.headers.get("content-type", "")).name in JSON_TYPES:
                 check_lists(body, self._limits.max_json_lists)
             query, taken = _query(request), None
-            async with self._admission.turn():
+            async with self._admission.turn(self._limits.request_seconds) as left:
                 if path == INVOCATIONS:
                     named = await as_sent(headers, body, query, self._usecase.data, self._serve)
                     if named is not None:
                         headers, body, query, taken = named.headers, named.body, named.query, named.taken
-                return await self._way.forward("POST", path, headers, body, query, taken)
+                return await self._way.forward("POST", path, headers, body, query, taken, left())
 
     def _check_endpoint_token(self, request: Request) -> None:
         if self._tokens.endpoint is not None:

@@ -6,7 +6,10 @@ first of all. A tensor goes on as an npy file to the route that HTTP clients use
 
 from __future__ import annotations
 
+import asyncio
 import io
+import logging
+import time
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
     from eo_serving.front import Front
     from eo_serving.keeper import Keeper
 
+log = logging.getLogger(__name__)
+
 CODES: Final = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
     401: grpc.StatusCode.UNAUTHENTICATED,
@@ -50,6 +55,10 @@ _CONTENTS: Final = {
     "FP32": "fp32_contents", "FP64": "fp64_contents",
 }  # fmt: skip
 """Where numbers of a type stand that are not sent raw; half floats come raw only."""
+_TRIES: Final = 3
+"""How often both outputs are asked for where they came from two versions."""
+_IDLE_MS: Final = 300_000
+"""After which a connection without a call is closed."""
 _ACCEPT: Final = {MASK: NPY, PROBABILITY: f"{NPY}; band=probability"}
 
 
@@ -60,14 +69,14 @@ class GrpcDoor(service.GRPCInferenceServiceServicer):  # type: ignore[misc]
         name: The served model's name.
         keeper: Which version is served.
         front: Where inference goes on.
-        token: What requests must bear; None for nothing.
+        limits: What one request may cost.
     """
 
-    def __init__(self, name: str, keeper: Keeper, front: Front, token: str | None) -> None:
+    def __init__(self, name: str, keeper: Keeper, front: Front, limits: Limits) -> None:
         self._name = name
         self._keeper = keeper
         self._front = front
-        self._token = token
+        self._seconds = 2 * limits.request_seconds  # two outputs are two requests, each within its own time
 
     async def ServerLive(self, request: Any, context: Any) -> Any:
         """Whether this process lives."""
@@ -75,20 +84,37 @@ class GrpcDoor(service.GRPCInferenceServiceServicer):  # type: ignore[misc]
 
     async def ServerReady(self, request: Any, context: Any) -> Any:
         """Whether a model answers."""
-        return messages.ServerReadyResponse(ready=self._keeper.current is not None)
+        return messages.ServerReadyResponse(ready=await self._front.answers())
 
     async def ModelReady(self, request: Any, context: Any) -> Any:
         """Whether this model answers."""
-        found = request.name == self._name and self._keeper.current is not None
-        return messages.ModelReadyResponse(ready=found)
+        return messages.ModelReadyResponse(ready=request.name == self._name and await self._front.answers())
 
     async def ModelMetadata(self, request: Any, context: Any) -> Any:
         """The tensors that the model reads and gives."""
-        return await _guarded(context, self._metadata(request))
+        return await self._guarded(context, "ModelMetadata", self._metadata(request))
 
     async def ModelInfer(self, request: Any, context: Any) -> Any:
         """One tensor `[N, bands, H, W]` in; `mask`, `probability`, or both out."""
-        return await _guarded(context, self._infer(request, context))
+        return await self._guarded(context, "ModelInfer", self._infer(request, context))
+
+    async def _guarded(self, context: Any, method: str, work: Awaitable[Any]) -> Any:
+        """The answer, or the gRPC status of what went wrong; either is counted."""
+        began, code, said = time.perf_counter(), grpc.StatusCode.OK, ""
+        try:
+            async with asyncio.timeout(self._seconds):
+                return await work
+        except TerraloopError as error:
+            problem = error.problem if isinstance(error, _Refused) else Problem.of(error)
+            code, said = CODES.get(problem.status, grpc.StatusCode.INTERNAL), str(error)
+        except TimeoutError:
+            code, said = grpc.StatusCode.DEADLINE_EXCEEDED, f"the answer was not ready in {self._seconds:g} s"
+        except Exception:
+            log.exception("unexpected failure")
+            code, said = grpc.StatusCode.INTERNAL, "something is wrong here; the server's log says what"
+        finally:
+            self._front.count(f"grpc {method}", code.name, time.perf_counter() - began)
+        await context.abort(code, said)
 
     async def _metadata(self, request: Any) -> Any:
         self._check_name(request.name, request.version)
@@ -106,25 +132,35 @@ class GrpcDoor(service.GRPCInferenceServiceServicer):  # type: ignore[misc]
         )
 
     async def _infer(self, request: Any, context: Any) -> Any:
-        if self._token is not None:
-            given = dict(context.invocation_metadata()).get("authorization", "")
-            check_token(given if isinstance(given, str) else "", self._token)
         self._check_name(request.model_name, request.model_version)
         wanted = [output.name for output in request.outputs] or [MASK]
         if not set(_ACCEPT).issuperset(wanted):
             raise UsageError("an unknown output is asked for", where="outputs", fix=f"Known: {', '.join(_ACCEPT)}")
         body = npy_file(read_tensor(request))
+        for _ in range(_TRIES):
+            answers, who = await self._answers(body, wanted)
+            if len(who) == 1:
+                break
+        else:
+            raise NoModel("versions change while they are asked", fix="Try again in a moment")
+        (said,) = map(dict, who)
+        await context.send_initial_metadata(tuple(said.items()))
+        return _response(request, said.get("terraloop-model", ""), [(name, answers[name]) for name in wanted])
+
+    async def _answers(
+        self, body: bytes, wanted: list[str]
+    ) -> tuple[dict[str, NDArray[Any]], set[tuple[tuple[str, str], ...]]]:
+        """Each output, and who gave them: one version, unless another came into service in between."""
         answers: dict[str, NDArray[Any]] = {}
-        said: dict[str, str] = {}
+        who: set[tuple[tuple[str, str], ...]] = set()
         for name in dict.fromkeys(wanted):
             response = await self._front.ask(body, NPY, _ACCEPT[name])
             if response.status_code != 200:
                 raise _Refused(Problem.from_body(response.status_code, bytes(response.body)))
             values = np.lib.format.read_array(io.BytesIO(response.body), allow_pickle=False)
             answers[name] = np.nan_to_num(values) if name == PROBABILITY else values
-            said = {key: value for key, value in response.headers.items() if key.startswith("terraloop-")}
-        await context.send_initial_metadata(tuple(said.items()))
-        return _response(request, said.get("terraloop-model", ""), [(name, answers[name]) for name in wanted])
+            who.add(tuple((key, value) for key, value in response.headers.items() if key.startswith("terraloop-")))
+        return answers, who
 
     def _check_name(self, name: str, version: str) -> None:
         if name != self._name:
@@ -142,15 +178,6 @@ class _Refused(TerraloopError):
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.detail, where=problem.where, fix=problem.fix)
         self.problem = problem
-
-
-async def _guarded(context: Any, work: Awaitable[Any]) -> Any:
-    """The answer, or the gRPC status of what went wrong."""
-    try:
-        return await work
-    except TerraloopError as error:
-        problem = error.problem if isinstance(error, _Refused) else Problem.of(error)
-        await context.abort(CODES.get(problem.status, grpc.StatusCode.INTERNAL), str(error))
 
 
 def read_tensor(request: Any) -> NDArray[Any]:
@@ -218,17 +245,52 @@ def _response(request: Any, model: str, answers: list[tuple[str, NDArray[Any]]])
     )
 
 
-async def open_door(door: GrpcDoor, address: str, limits: Limits) -> grpc.aio.Server:
+class TokenCheck(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+    """Refuses calls without the token before their message is read.
+
+    Args:
+        token: What inference must bear.
+        front: What counts refusals.
+    """
+
+    def __init__(self, token: str, front: Front) -> None:
+        self._token = token
+        self._front = front
+
+    async def intercept_service(self, continuation: Any, details: Any) -> Any:
+        """The call's handler, or one that refuses."""
+        if not details.method.endswith("/ModelInfer"):
+            return await continuation(details)
+        given = dict(details.invocation_metadata).get("authorization", "")
+        try:
+            check_token(given if isinstance(given, str) else "", self._token)
+        except TerraloopError as error:
+            said = str(error)
+        else:
+            return await continuation(details)
+
+        async def refuse(messages_to_come: Any, context: Any) -> None:
+            self._front.count("grpc ModelInfer", grpc.StatusCode.UNAUTHENTICATED.name, 0.0)
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, said)
+
+        # A handler of streams: one of single messages would be called after its message has come.
+        return grpc.stream_unary_rpc_method_handler(refuse)
+
+
+async def open_door(door: GrpcDoor, address: str, limits: Limits, check: TokenCheck | None) -> grpc.aio.Server:
     """Start to answer; messages are no longer than a body may be.
 
     Args:
         door: The calls.
         address: `host:port`.
         limits: What one request may cost.
+        check: Who is let in; None lets everyone in.
     """
     options = [("grpc.max_receive_message_length", limits.max_body_bytes), ("grpc.max_send_message_length", -1),
-               ("grpc.so_reuseport", 0)]  # fmt: skip
-    server = grpc.aio.server(options=options, maximum_concurrent_rpcs=limits.concurrency + limits.waiting)
+               ("grpc.so_reuseport", 0), ("grpc.max_connection_idle_ms", _IDLE_MS)]  # fmt: skip
+    places = limits.concurrency + limits.waiting
+    checks = [] if check is None else [check]
+    server = grpc.aio.server(options=options, maximum_concurrent_rpcs=places, interceptors=checks)
     service.add_GRPCInferenceServiceServicer_to_server(door, server)
     server.add_insecure_port(address)
     await server.start()

@@ -45,6 +45,7 @@ class Invocation:
         query: The query string, without its question mark.
         body: The body.
         item: What a STAC item says of the body's values, as JSON; the front alone sends it. None without an item.
+        seconds: In which the answer must be ready; None for what the use case allows.
     """
 
     content_type: str
@@ -52,6 +53,7 @@ class Invocation:
     query: str
     body: bytes
     item: str | None = None
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,11 @@ class Metrics:
         self._shadow.labels(counts.model, "same").set(counts.pixels - counts.differing)
         self._shadow.labels(counts.model, "different").set(counts.differing)
 
+    def count(self, route: str, status: str, seconds: float) -> None:
+        """Note a request that was answered."""
+        self._requests.labels(route, status).inc()
+        self._seconds.labels(route).observe(seconds)
+
     def watch(self, application: ASGIApp, routes: Mapping[Any, str]) -> ASGIApp:
         """The same application, whose requests are counted.
 
@@ -110,8 +115,7 @@ class Metrics:
                 await application(scope, receive, noting_send)
             finally:
                 route = routes.get(scope.get("endpoint"), "other")
-                self._requests.labels(route, str(status)).inc()
-                self._seconds.labels(route).observe(time.perf_counter() - began)
+                self.count(route, str(status), time.perf_counter() - began)
 
         return watched
 

@@ -26,7 +26,7 @@ from eo_serving import inservice
 from eo_serving.call import Call
 from eo_serving.input_sample import InputSample
 from eo_serving.invocation import Invocation, answer
-from eo_serving.media import ITEM_HEADER, SAMPLE_HEADER, SHADOW_HEADER
+from eo_serving.media import ITEM_HEADER, SAMPLE_HEADER, SECONDS_HEADER, SHADOW_HEADER
 from eo_serving.metrics import TIMING, server_timing
 from eo_serving.problem import PROBLEM_TYPE, NoModel, Problem
 from eo_serving.service import Service, open_service
@@ -49,6 +49,7 @@ async def read_invocation(request: Request) -> Invocation:
         query=request.url.query,
         body=await request.body(),
         item=request.headers.get(ITEM_HEADER),
+        seconds=float(request.headers[SECONDS_HEADER]) if SECONDS_HEADER in request.headers else None,
     )
 
 
@@ -80,7 +81,9 @@ class MaskRuntime(MLModel):  # type: ignore[misc]
                 raise NoModel("no model is loaded yet", fix="Deploy one, or try again later")
             shadow = inservice.get_shadow(self.name)
             masks: list[NDArray[np.uint8]] | None = None if shadow is None else []
-            call = Call(service.serve.limits.request_seconds, InputSample(len(service.data.classes)), masks)
+            limit = service.serve.limits.request_seconds
+            seconds = limit if invocation.seconds is None else invocation.seconds
+            call = Call(seconds, InputSample(len(service.data.classes)), masks)
             opener = inservice.decoders.open_body
             result = await asyncio.to_thread(answer, invocation, service, call, opener)
         except Exception as error:

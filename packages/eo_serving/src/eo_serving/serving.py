@@ -137,10 +137,11 @@ async def _serve(
     )
     door = None
     if grpc_address is not None:
-        from eo_serving.grpc_door import GrpcDoor, open_door
+        from eo_serving.grpc_door import GrpcDoor, TokenCheck, open_door
 
-        rpc = GrpcDoor(name, keeper, front, tokens.endpoint)
-        door = await open_door(rpc, grpc_address, section.limits)
+        rpc = GrpcDoor(name, keeper, front, section.limits)
+        check = None if tokens.endpoint is None else TokenCheck(tokens.endpoint, front)
+        door = await open_door(rpc, grpc_address, section.limits, check)
         log.info("V2 over gRPC listens on %s", grpc_address)
     ended: list[str] = []
     supervision = asyncio.create_task(_supervise(backend, keeper))

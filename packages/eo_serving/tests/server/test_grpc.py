@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -198,10 +199,41 @@ def test_the_repository_is_not_behind_this_door(stub: Any) -> None:
 def test_bytes_that_are_no_message(ports: tuple[Any, int], stub: Any) -> None:
     with grpc.insecure_channel(f"127.0.0.1:{ports[1]}", options=[("grpc.enable_http_proxy", 0)]) as channel:
         call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+        for token, code in ((TOKEN, grpc.StatusCode.UNKNOWN), ("another", grpc.StatusCode.UNAUTHENTICATED)):
+            with pytest.raises(grpc.RpcError) as caught:
+                call(b"\xff\xff\xff", metadata=(("authorization", f"Bearer {token}"),), timeout=60)
+            assert caught.value.code() is code
+    assert stub.ServerLive(messages.ServerLiveRequest()).live
+
+
+def test_without_the_token_no_message_is_waited_for(ports: tuple[Any, int]) -> None:
+    """The refusal comes although nothing of the message was sent."""
+    held = threading.Event()
+
+    def never() -> Iterator[bytes]:
+        held.wait(60)
+        yield b""
+
+    with grpc.insecure_channel(f"127.0.0.1:{ports[1]}", options=[("grpc.enable_http_proxy", 0)]) as channel:
+        call = channel.stream_unary("/inference.GRPCInferenceService/ModelInfer")
         with pytest.raises(grpc.RpcError) as caught:
-            call(b"\xff" * 100, timeout=10)
-    assert caught.value.code() is grpc.StatusCode.UNKNOWN
-    assert stub.ServerLive(messages.ServerLiveRequest(), timeout=10).live
+            call(never(), timeout=30)
+        held.set()
+    assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_calls_are_counted(ports: tuple[Any, int], stub: Any, chip: Any) -> None:
+    def counted(status: str) -> float:
+        with ports[0].client(headers={"Authorization": f"Bearer {TOKEN}"}) as client:
+            lines = client.get("/metrics").text.splitlines()
+        wanted = f'terraloop_requests_total{{route="grpc ModelInfer",status="{status}"}} '
+        return sum(float(line.removeprefix(wanted)) for line in lines if line.startswith(wanted))
+
+    before = {status: counted(status) for status in ("OK", "UNAUTHENTICATED", "INVALID_ARGUMENT")}
+    infer(stub, request(chip[None, :, :20, :20], "UINT16"))
+    refusal(stub, request(chip[None, :, :20, :20], "UINT16"), token=None)
+    refusal(stub, request(chip[None, :3, :20, :20], "UINT16"))
+    assert {status: counted(status) - count for status, count in before.items()} == dict.fromkeys(before, 1.0)
 
 
 def test_a_port_in_use(ports: tuple[Any, int], start_server: Any, tmp_path: Path) -> None:
