@@ -76,6 +76,22 @@ def area_of(crs: str, transform: Affine, mask: NDArray[np.uint8], value: int) ->
     return total * np.count_nonzero(mask == value) / len(np.argwhere(mask == value)[::7])
 
 
+WORLD = 2 * 20037508.342789244
+"""Side of the square of EPSG:3857, m."""
+
+
+def on_the_sphere(geometry: Any) -> float:
+    """Area in m2 of a geometry in degrees, on the sphere of the ellipsoid's area: longitude times sine of latitude."""
+    parts = geometry.geoms if geometry.geom_type == "MultiPolygon" else [geometry]
+    total = 0.0
+    for part in parts:
+        for ring, sign in ((part.exterior, 1), *((hole, -1) for hole in part.interiors)):
+            points = np.array(ring.segmentize(0.5).coords)
+            x, y = np.radians(points[:, 0]), np.sin(np.radians(points[:, 1]))
+            total += sign * abs(np.sum(np.diff(x) * (y[1:] + y[:-1]) / 2))
+    return total * 6371007.181**2
+
+
 class TestStatistics:
     def test_counts_what_is_in_the_mask(self, service: Service, placed: Any, decode: Any) -> None:
         crs, transform, body = placed
@@ -179,6 +195,59 @@ class TestPolygons:
         assert np.abs(longitudes).min() >= 179.8
         area, _ = GEOD.geometry_area_perimeter(shape(feature["geometry"]))
         assert area == pytest.approx(feature["properties"]["area_m2"], rel=1e-3)
+
+    @pytest.mark.parametrize(
+        ("crs", "transform", "size"),
+        [
+            ("EPSG:4326", Affine(10, 0, -180, 0, -10, 90), (18, 36)),  # pixels as large as countries
+            ("EPSG:4326", Affine(2, 0, 0, 0, -2, 90), (90, 180)),  # longitudes from 0 to 360
+            ("EPSG:4326", Affine(1, 0, 170, 0, -1, 10), (20, 20)),  # over 180
+            ("EPSG:3857", Affine(WORLD / 64, 0, -WORLD / 2, 0, -WORLD / 64, WORLD / 2), (64, 64)),
+            ("EPSG:3031", Affine(40000, 0, -1e6, 0, -40000, 1e6), (50, 50)),  # the south pole inside
+            ("EPSG:3413", Affine(40000, 0, -1e6, 0, -40000, 1e6), (50, 50)),  # the north pole
+            ("EPSG:32601", Affine(20000, 0, 200000, 0, -20000, 7000000), (20, 20)),  # UTM beside 180
+        ],
+    )
+    @pytest.mark.parametrize("pattern", ["one", "parts", "hole"])
+    def test_any_place_on_the_globe(
+        self, service: Service, tiff: Any, crs: str, transform: Affine, size: tuple[int, int], pattern: str
+    ) -> None:
+        """Valid, and as large as its pixels: of the sphere with the ellipsoid's area, to a few percent."""
+        height, width = size
+        pixels = np.full((6, height, width), 1000, np.uint16)
+        pixels[1] = 500  # green below nir: land
+        if pattern == "parts":
+            pixels[1, height // 4 : height // 2, width // 4 :] = 2000
+        if pattern == "hole":
+            pixels[1, height // 4 : height // 2, width // 4 : width // 2] = 2000
+        found = document(service, tiff(pixels, crs=crs, transform=transform), "application/geo+json")
+        assert len(found["features"]) == 1 + (pattern != "one")
+        for feature in found["features"]:
+            geometry = shape(feature["geometry"])
+            assert geometry.is_valid
+            west, south, east, north = geometry.bounds
+            assert -180 <= west <= east <= 180
+            assert -90 <= south <= north <= 90
+            assert on_the_sphere(geometry) == pytest.approx(feature["properties"]["area_m2"], rel=0.03)
+
+    @pytest.mark.parametrize(
+        ("crs", "transform"),
+        [
+            ("EPSG:4326", Affine(0.01, 0, 1000, 0, -0.01, 10)),  # no longitude
+            ("EPSG:4978", Affine(10, 0, 1000, 0, -10, 10)),  # geocentric
+            ("EPSG:4326", Affine(1e-300, 0, 10, 0, -1e-300, 10)),  # pixels of no size
+        ],
+    )
+    def test_no_place_on_the_globe(self, service: Service, tiff: Any, crs: str, transform: Affine) -> None:
+        body = tiff(np.full((6, 20, 20), 1000, np.uint16), crs=crs, transform=transform)
+        for accept in ("application/geo+json", "application/json"):
+            with pytest.raises(DataRefused, match="no place on Earth"):
+                document(service, body, accept)
+
+    def test_the_globe_is_as_large_as_it_is(self, service: Service, tiff: Any) -> None:
+        body = tiff(np.full((6, 18, 36), 1000, np.uint16), crs="EPSG:4326", transform=Affine(10, 0, -180, 0, -10, 90))
+        classes = document(service, body, "application/json")["classes"]
+        assert sum(one["hectares"] for one in classes) == pytest.approx(51_006_562_172, rel=1e-4)
 
     def test_no_grid_no_polygons(self, service: Service, tiff: Any) -> None:
         with pytest.raises(DataRefused, match="no CRS"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,10 +19,14 @@ if TYPE_CHECKING:
 
 _DECIMALS: Final = 7
 """Of a degree: a centimetre."""
-_LONGEST: Final = 128
-"""Pixels of an edge: longer ones are parted, for what is straight on the grid bends between longitude and latitude."""
+_LONGEST: Final = (128, 50e3)
+"""Pixels and metres of an edge: longer ones are parted, for what is straight on the grid bends on the globe."""
+
+_OPEN: Final = 1.0
+"""Degrees between a ring's two ends from which on it has gone around the globe."""
 
 _Ring = list[tuple[float, float]]
+_Path = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 def polygons(
@@ -91,19 +97,20 @@ def _parts(mask: NDArray[np.uint8], most: int) -> Iterator[tuple[dict[str, Any],
 
 
 def _geometry(rings: Sequence[Sequence[tuple[float, float]]], ground: Ground) -> dict[str, Any]:
-    parted = [_part_long_edges(np.asarray(ring, dtype=np.float64)) for ring in rings]
-    longitude, latitude = ground.lonlat(*np.concatenate(parted).T)
-    cuts = np.cumsum([len(ring) for ring in parted])[:-1]
-    placed = list(zip(np.split(longitude, cuts), np.split(latitude, cuts), strict=True))
-    if any((np.abs(np.diff(lon)) > 180).any() for lon, _ in placed):
+    longest = max(1, min(_LONGEST[0], int(_LONGEST[1] / ground.widest_pixel)))
+    placed = [ground.path(*_part_long_edges(np.asarray(ring, dtype=np.float64), longest).T) for ring in rings]
+    longitude, _ = placed[0]
+    if abs(longitude[-1] - longitude[0]) > _OPEN:
+        return _around_a_pole(placed)
+    if any(np.abs(lon).max() > 180 for lon, _ in placed):
         return _cut_at_antimeridian(placed)
     outer, *holes = (_closed(lon, lat) for lon, lat in placed)
     wound = [_wound(outer, counterclockwise=True), *(_wound(hole, counterclockwise=False) for hole in holes)]
     return {"type": "Polygon", "coordinates": wound}
 
 
-def _part_long_edges(ring: NDArray[np.float64]) -> NDArray[np.float64]:
-    counts = np.maximum(1, np.ceil(np.abs(np.diff(ring, axis=0)).max(axis=1) / _LONGEST)).astype(int)
+def _part_long_edges(ring: NDArray[np.float64], longest: int) -> NDArray[np.float64]:
+    counts = np.maximum(1, np.ceil(np.abs(np.diff(ring, axis=0)).max(axis=1) / longest)).astype(int)
     pieces = [
         start + (end - start) * (np.arange(count) / count)[:, None]
         for start, end, count in zip(ring[:-1], ring[1:], counts, strict=True)
@@ -122,14 +129,53 @@ def _wound(ring: _Ring, *, counterclockwise: bool) -> _Ring:
     return ring if (doubled > 0) == counterclockwise else ring[::-1]
 
 
-def _cut_at_antimeridian(placed: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]]) -> dict[str, Any]:
-    import antimeridian
+def _cut_at_antimeridian(placed: Sequence[_Path]) -> dict[str, Any]:
+    """What passes 180 degrees, cut there; longitudes run on beyond it until here."""
+    from shapely import box, intersection, union_all
+    from shapely.affinity import translate
+    from shapely.geometry import Polygon
 
-    outer, *holes = ([*zip(lon.tolist(), lat.tolist(), strict=True)] for lon, lat in placed)
-    cut = antimeridian.fix_shape({"type": "Polygon", "coordinates": [outer, *holes]}, fix_winding=True)
-    if cut["type"] == "Polygon":
-        return {"type": "Polygon", "coordinates": _rounded(cut["coordinates"])}
-    return {"type": "MultiPolygon", "coordinates": [_rounded(part) for part in cut["coordinates"]]}
+    outer, *holes = ([*zip(_near(lon, placed[0][0]).tolist(), lat.tolist(), strict=True)] for lon, lat in placed)
+    whole = Polygon(outer, holes)
+    west, _, east, _ = whole.bounds
+    turns = range(math.floor((west + 180) / 360), math.ceil((east + 180) / 360))
+    cut = [
+        translate(intersection(whole, box(360 * turn - 180, -90, 360 * turn + 180, 90)), -360 * turn) for turn in turns
+    ]
+    return _multipolygon(union_all(cut))  # of a grid from 0 to 360 both ends meet at 0
+
+
+def _near(longitude: NDArray[np.float64], outer: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A hole's longitudes on the same turn as its outline's."""
+    moved: NDArray[np.float64] = longitude + 360 * np.ceil((outer.min() - longitude.min() - _OPEN) / 360)
+    return moved
+
+
+def _around_a_pole(placed: Sequence[_Path]) -> dict[str, Any]:
+    """What has a pole inside: its outline runs once around the globe."""
+    import antimeridian
+    from shapely.geometry import shape
+
+    outer, *holes = ([*zip(((lon + 180) % 360 - 180).tolist(), lat.tolist(), strict=True)] for lon, lat in placed)
+    # Edges are parted as the grid has them: no great circle is to be thought between their points.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", antimeridian.FixWindingWarning)
+        cut = antimeridian.fix_shape({"type": "Polygon", "coordinates": [outer, *holes]}, great_circle=False)
+    return _multipolygon(shape(cut))
+
+
+def _multipolygon(found: Any) -> dict[str, Any]:
+    """One of shapely's shapes, made valid and wound as RFC 7946 wants."""
+    from shapely import make_valid, set_precision
+    from shapely.geometry import Polygon
+    from shapely.geometry.polygon import orient
+
+    valid = set_precision(make_valid(found), 10.0**-_DECIMALS)
+    parts = [orient(one) for one in getattr(valid, "geoms", [valid]) if isinstance(one, Polygon) and not one.is_empty]
+    rings = [_rounded([ring.coords for ring in (part.exterior, *part.interiors)]) for part in parts]
+    if len(rings) == 1:
+        return {"type": "Polygon", "coordinates": rings[0]}
+    return {"type": "MultiPolygon", "coordinates": rings}
 
 
 def _rounded(rings: Sequence[Any]) -> list[list[list[float]]]:
