@@ -20,7 +20,9 @@ from pipelines.steps import BY_VERB
 
 TICK: Final = 0.5
 PATIENCE: Final = 60.0
-"""Seconds in which an event must have made the run that waits for it, and in which Airflow may be silent."""
+"""Seconds in which Airflow may be silent."""
+QUEUED: Final = 300.0
+"""Seconds in which the run that an event makes must have begun: another run may be before it."""
 DONE: Final = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 Answer = TypeVar("Answer")
 _EXIT: Final = re.compile(r"\(exit code (\d+)\)")
@@ -97,10 +99,10 @@ class AirflowJob:
         return run
 
     def _await_caused(self, run: DagRun, dag: str) -> DagRun:
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + QUEUED
         while (found := self._patiently(lambda: self.client.caused(run, dag))) is None:
             if time.monotonic() > deadline:
-                raise StepFailed(dag, f"{dag} was not started within {PATIENCE:.0f} s of the end of {run.dag}")
+                raise StepFailed(dag, f"{dag} was not started within {QUEUED:.0f} s of the end of {run.dag}")
             self._pause()
         self._runs[dag] = found.run
         return found

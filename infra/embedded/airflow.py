@@ -78,6 +78,9 @@ def variables(project: Project, ports: Ports, usecase: str, endpoint: str) -> di
         "AIRFLOW__API_AUTH__JWT_SECRET": keys["tokens"],
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(folder / "logs"),
         "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
+        # A task whose process was killed with the scheduler is tried again after a minute, not after five.
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",
+        "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "30",
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "30",
         "PYTHONPATH": str(environments.ROOT),  # DAG files import `pipelines`
         "PYTHONWARNINGS": "ignore",

@@ -40,7 +40,7 @@ def predict_scenes() -> None:
     step(
         "predict",
         given={"--model": "{{ params.model }}"},
-        mapped_over="--scene",
+        over="--scene",
         values=scenes(),
         outlets=[MASKS],
         tells=("mask", "item", "model"),

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from pipelines.assets import DEPLOYMENT
-from pipelines.deployment import Deployment
+from pipelines.deployment import Mode
 from pipelines.steps import BY_VERB, Feed, Step, arguments
 
 RETRIES: Final = 3
@@ -15,61 +15,97 @@ PAUSE: Final = timedelta(seconds=10)
 LONGEST_PAUSE: Final = timedelta(minutes=10)
 
 
-def step(
-    verb: str,
-    *,
-    task_id: str | None = None,
-    given: Mapping[str, str] | None = None,
-    tells: Sequence[str] = (),
-    notes: Mapping[str, str] | None = None,
-    deployment: Deployment = DEPLOYMENT,
-    mapped_over: str | None = None,
-    values: Any = None,
-    **how: Any,
-) -> Any:
+def _operator(mode: Mode) -> Any:
+    """The operator of a mode; the providers of the others are not imported."""
+    if mode == "docker":
+        from pipelines.operators.container import ContainerStep
+
+        return ContainerStep
+    if mode == "kubernetes":
+        from pipelines.operators.pod import PodStep
+
+        return PodStep
+    from pipelines.operators.process import ProcessStep
+
+    return ProcessStep
+
+
+class StepOperator(_operator(DEPLOYMENT.mode)):  # type: ignore[misc]
     """A task that runs a step.
+
+    Its XCom is the step's result, types intact. Data refused and wrong calls fail without a retry, what is out of reach
+    for the moment is tried again, and what a refusal by the gate precedes is skipped.
+
+    Args:
+        verb: The step.
+        given: Flag -> value, which may be a template; a value that turns out to be empty leaves the flag out. What is
+            not given comes from the task of the step that feeds it, by its verb.
+        tells: Keys of the result that go into the events of the task's outlets.
+        notes: What goes into them besides; values may be templates.
+        over: A flag that differs from one mapped task to the next.
+        value: Its value.
+        how: Airflow's own arguments, such as `outlets` and `trigger_rule`.
+
+    Raises:
+        ValueError: If there is no such step, or a flag is not one of its.
+    """
+
+    def __init__(
+        self,
+        *,
+        verb: str,
+        given: Mapping[str, str] | None = None,
+        tells: Sequence[str] = (),
+        notes: Mapping[str, str] | None = None,
+        over: str | None = None,
+        value: str | None = None,
+        **how: Any,
+    ) -> None:
+        if verb not in BY_VERB:
+            raise ValueError(f"there is no step {verb}; there are {', '.join(BY_VERB)}")
+        found = BY_VERB[verb]
+        line = arguments(
+            found,
+            usecase="{{ params.usecase }}",
+            store=DEPLOYMENT.store,
+            results=_Pulled(found, given or {}),
+            given=given or {},
+        )
+        super().__init__(
+            step=found,
+            line=line if over is None else [*line, over],
+            value=value,
+            deployment=DEPLOYMENT,
+            tells=tuple(tells),
+            notes=dict(notes or {}),
+            **{**_patience(), "doc_md": f"`{found.command} {verb}`", **how},
+        )
+
+
+def step(verb: str, *, task_id: str | None = None, over: str | None = None, values: Any = None, **how: Any) -> Any:
+    """A task that runs a step, or one for each of many values.
 
     Args:
         verb: The step.
         task_id: The task's id; None is the verb.
-        given: Flag -> value, which may be a template; a value that turns out to be empty leaves the flag out.
-            What is not given comes from the task of the step that feeds it, by its verb.
-        tells: Keys of the result that go into the events of the task's outlets.
-        notes: What goes into them besides; values may be templates.
-        deployment: How steps run.
-        mapped_over: A flag that differs from one mapped task to the next.
-        values: What it is then: the output of a task that returns a list of texts.
-        how: Airflow's own arguments, such as `outlets` and `trigger_rule`.
-
-    Returns:
-        The operator; its XCom is the step's result, types intact. Data refused and wrong calls fail without a retry,
-        what is out of reach for the moment is tried again, and what a refusal by the gate precedes is skipped.
-
-    Raises:
-        ValueError: If a flag is not one of the step's.
+        over: A flag that differs from one mapped task to the next.
+        values: Its values: the output of a task that returns a list of texts.
+        how: As `StepOperator`.
     """
-    found = BY_VERB[verb]
-    line = arguments(
-        found,
-        usecase="{{ params.usecase }}",
-        store=deployment.store,
-        results=_Pulled(found, given or {}),
-        given=given or {},
-    )
-    common: dict[str, Any] = {
-        "task_id": task_id or verb,
+    name = task_id or verb
+    if over is None:
+        return StepOperator(task_id=name, verb=verb, **how)
+    return StepOperator.partial(task_id=name, verb=verb, over=over, **{**_patience(), **how}).expand(value=values)
+
+
+def _patience() -> dict[str, Any]:
+    """How often a step is tried again, and after how long."""
+    return {
         "retries": RETRIES,
         "retry_delay": PAUSE,
         "retry_exponential_backoff": 2.0,
         "max_retry_delay": LONGEST_PAUSE,
-        "doc_md": f"`{found.command} {verb}`",
-        **how,
     }
-    operator = _operator(deployment)
-    fixed = {"step": found, "deployment": deployment, "tells": tuple(tells), "notes": dict(notes or {})}
-    if mapped_over is None:
-        return operator(line=line, **fixed, **common)
-    return operator.partial(line=[*line, mapped_over], **fixed, **common).expand(value=values)
 
 
 class _Pulled(Mapping[str, Mapping[str, str]]):
@@ -90,18 +126,3 @@ class _Pulled(Mapping[str, Mapping[str, str]]):
 
 def _template(feed: Feed) -> str:
     return f"{{{{ ti.xcom_pull(task_ids='{feed.step}')['{feed.key}'] }}}}"
-
-
-def _operator(deployment: Deployment) -> Any:
-    """The operator of a mode; the providers of the others are not imported."""
-    if deployment.mode == "docker":
-        from pipelines.operators.container import ContainerStep
-
-        return ContainerStep
-    if deployment.mode == "kubernetes":
-        from pipelines.operators.pod import PodStep
-
-        return PodStep
-    from pipelines.operators.process import ProcessStep
-
-    return ProcessStep

@@ -164,7 +164,7 @@ def grow(path: Path) -> None:
 @pytest.mark.parametrize(
     ("holder", "name", "change", "said"),
     [
-        (FolderSource, "fetch", Path.unlink, "no such file any more"),  # listed, then gone
+        (FolderSource, "fetch", Path.unlink, "no such file"),  # listed, then gone
         (ingest_module, "make_item", Path.unlink, "changed while they were read"),
         (ingest_module, "make_item", grow, "changed while they were read"),
         (ingest_module, "json_digest", Path.unlink, "no such file any more"),  # gone while it is stored

@@ -248,7 +248,7 @@ def _what_is_wrong(source: str | bytes) -> tuple[str, str]:
     if head is not None and looks_like_tiff(head):
         return "the TIFF is truncated or damaged", "Fetch or write the file again"
     if head is None and not Path(str(source)).exists() and not str(source).startswith("/vsi"):
-        return "there is no such file any more", "Bring it back, then run the step again"
+        return "there is no such file", "Check the path; where it was here before, bring it back"
     said, fix = (None if head is None else what_else(head)) or ("", "Give a TIFF file that `rio info` can open")
     return f"this is no GeoTIFF{said}", fix
 

@@ -293,6 +293,12 @@ def find_usecase(name_or_path: str) -> Path:
         if path.is_file():
             return path.resolve()
     known = sorted({path.parent.name for folder in folders for path in folder.glob("*/usecase.yaml")})
+    if (here / name_or_path / "usecase.yaml").is_file():
+        raise UsageError(
+            f"there is no use case '{name_or_path}', but there is such a folder here",
+            where="--usecase",
+            fix=f"Write ./{name_or_path} to mean it",
+        )
     raise UsageError(
         f"there is no use case '{name_or_path}'",
         where="--usecase",

@@ -53,6 +53,7 @@ class ClientAnswer:
         run: The MLflow run that made it.
         digest: sha256 of its graph.
         radiometry: What the values of the raster were taken to mean.
+        warning: What is doubtful about them; empty where nothing is.
     """
 
     content: bytes
@@ -61,9 +62,10 @@ class ClientAnswer:
     run: str
     digest: str
     radiometry: str
+    warning: str = ""
 
     def save(self, path: str | Path) -> Path:
-        """Write the bytes to a file, whole or not at all; its path."""
+        """Write the bytes to a file, whole or not at all, and the folders above it; its path."""
         target = Path(path)
         write_atomically(target, self.content)
         return target
@@ -170,9 +172,15 @@ class Client:
         return self.ask(raster, PNG, **query)
 
     def predict(self, tensor: NDArray[np.generic], **query: Any) -> ClientAnswer:
-        """Masks `[N, H, W]` of a tensor of sensor values `[bands, H, W]` or `[N, bands, H, W]`, as npy."""
+        """Masks `[N, H, W]` of a tensor of sensor values `[bands, H, W]` or `[N, bands, H, W]`, as npy.
+
+        Raises:
+            DataRefused: If it holds something else than numbers; else as `mask`.
+        """
         import numpy as np
 
+        if np.asarray(tensor).dtype.kind not in "iuf":
+            raise DataRefused(f"values of type {np.asarray(tensor).dtype} are no numbers of a sensor", where="tensor")
         stream = io.BytesIO()
         np.lib.format.write_array(stream, np.ascontiguousarray(tensor), allow_pickle=False)
         return self.ask(stream.getvalue(), NPY, content_type=NPY, **query)
@@ -193,6 +201,7 @@ class Client:
             said["Run"],
             said["Digest"],
             said["Radiometry"],
+            response.headers.get("Terraloop-Warning", ""),
         )
 
     def _send(self, body: str | Path | bytes, headers: dict[str, str], query: dict[str, str]) -> httpx.Response:

@@ -183,11 +183,18 @@ class _Decoder:
         self.shared = 0
         descriptors = (theirs.fileno(), self._body, self._pixels)
         environment = {**os.environ, "GDAL_CACHEMAX": "128", "OPENBLAS_NUM_THREADS": "1"}
-        with theirs:
+        try:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "eo_serving.decoder_process", *map(str, descriptors), str(memory)],
                 pass_fds=descriptors, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=environment,
             )  # fmt: skip
+        except OSError:  # no memory or no process left: the next request may find some
+            for descriptor in (self._body, self._pixels):
+                os.close(descriptor)
+            ours.close()
+            raise
+        finally:
+            theirs.close()
         self._control = Connection(ours.detach())
 
     @property

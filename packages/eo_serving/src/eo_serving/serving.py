@@ -16,6 +16,7 @@ from typing import Any, Final
 import uvicorn
 
 from eo_data.errors import TerraloopError, UsageError
+from eo_data.model.files import check_model_uri
 from eo_data.store import Store
 from eo_data.usecase import UseCase
 from eo_serving.backend import Backend
@@ -76,6 +77,8 @@ def serve(
         TerraloopError: If MLServer cannot be kept running.
     """
     section = usecase.section("serve", ServeSection)
+    if shadow is not None:
+        check_model_uri(shadow, "--shadow")
     state = state.resolve()
     with _held(state):
         tokens = Tokens.obtain(state, host, anyone=anyone)

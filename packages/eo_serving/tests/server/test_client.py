@@ -78,6 +78,15 @@ class TestAgainstTheEndpoint:
         with pytest.raises(DataRefused, match="longer than"):
             client.mask(bytes(5 * 2**20))
 
+    def test_what_is_doubtful_is_told(self, client: Client, scene: Path, tiff: Any) -> None:
+        assert client.mask(scene).warning == ""
+        doubtful = client.mask(tiff(np.full((6, 40, 40), 65535, np.uint16)))
+        assert "no reflectance of this sensor" in doubtful.warning
+
+    def test_objects_are_no_tensor(self, client: Client) -> None:
+        with pytest.raises(DataRefused, match="type object are no numbers"):
+            client.predict(np.array([[[None]]] * 6))
+
     def test_answers_of_another_kind(self, client: Client, scene: Path) -> None:
         with pytest.raises(UsageError, match="no JSON"):
             client.mask(scene).json()

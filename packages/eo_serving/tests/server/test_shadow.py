@@ -52,6 +52,12 @@ def test_its_disagreement_is_counted(
     assert f"shadow water/3 differs from water/2 on {differing} of {valid.sum()} pixels" in server.log.read_text()
 
 
+def test_rubbish_is_refused_at_the_start(start_server: Any, tmp_path: Any) -> None:
+    server = start_server(tmp_path / "state", options=("--open", "--shadow", "water-3"))
+    assert server.process.wait(timeout=120) == 2
+    assert "--shadow: 'water-3' is no model version" in server.log.read_text()
+
+
 def test_one_that_is_none_harms_nobody(start_server: Any, tiff_chip: bytes, tmp_path: Any) -> None:
     """Version 4 fails its golden chip; version 77 is not there."""
     for number, says in ((4, "there is no shadow"), (77, "the challenger cannot be had")):

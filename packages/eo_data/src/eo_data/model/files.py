@@ -81,6 +81,18 @@ class ModelFiles:
         return f"{self.name}/{self.version}"
 
 
+def check_model_uri(uri: str, where: str) -> None:
+    """Refuse what names no version and no alias, before anything is started.
+
+    Raises:
+        UsageError: If it is no such URI.
+    """
+    if _VERSION_URI.fullmatch(uri) is None:
+        raise UsageError(
+            f"'{uri}' is no model version", where=where, fix="Give models:/NAME/VERSION or models:/NAME@champion"
+        )
+
+
 def parse_model_uri(uri: str, store: Store | None = None) -> tuple[str, int]:
     """Name and version of `models:/NAME/3`, or of `models:/NAME@champion` and `@previous` by the ledger.
 
