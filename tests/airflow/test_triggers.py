@@ -145,6 +145,7 @@ def careful(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 def approve(world: World, run: DagRun, option: str) -> None:
     """Answer as a person does, through the API that the page uses."""
     world.eventually(lambda: world.states(run).get("approve") == "awaiting_input", "nobody is asked")
+    time.sleep(2)  # nobody answers at once
     path = f"{run.path}/taskInstances/approve/-1/hitlDetails"
     world.client._ask("PATCH", path, {"chosen_options": [option], "params_input": {}})
 
@@ -180,7 +181,7 @@ def test_files_that_arrive_are_ingested_and_a_person_approves(careful: World) ->
     train = careful.follow(build, "train_model")
     approve(careful, train, "Approve")
     states = careful.finish(train)
-    assert (states["promote"], states["run"]) == ("success", "success")
+    assert set(states.values()) == {"success"}, states
     (called,) = careful.calls("promote")
     assert called["argv"][called["argv"].index("--approved-by") + 1] == "admin"
 
