@@ -41,6 +41,13 @@ def pipeline(session: nox.Session) -> None:
 
 
 @nox.session
+def trace(session: nox.Session) -> None:
+    """Walk from a mask, model version, dataset or scene to all that it hangs together with (-- SUBJECT)."""
+    _ensure(session, "train")
+    _supervise(session, "-m", "pipelines.trace", *session.posargs)
+
+
+@nox.session
 def test(session: nox.Session) -> None:
     """Run every package's tests and the cross-package ones: what CI runs."""
     _ensure(session, *EVERYTHING)
@@ -67,7 +74,8 @@ def test_serving(session: nox.Session) -> None:
 
 @nox.session(name="test-pipelines")
 def test_pipelines(session: nox.Session) -> None:
-    """Run the tests of pipelines and infra."""
+    """Run the tests of pipelines and infra, DAGs under a real Airflow included."""
+    _ensure(session, "airflow")
     _dev(session, "python", "tests/suites.py", "--only", "pipelines", *session.posargs)
 
 

@@ -36,8 +36,8 @@ SUITES: Final = (  # the longest first: two at a time then end together
     Suite("eo_models", ("packages/eo_models/tests",)),
     Suite("eo_serving", ("packages/eo_serving/tests",)),
     Suite("eo_data", ("packages/eo_data/tests",)),
-    Suite("pipelines", ("tests/pipelines", "tests/infra")),
-    Suite("cross-package", ("tests", "--ignore=tests/pipelines", "--ignore=tests/infra")),
+    Suite("pipelines", ("tests/pipelines", "tests/infra", "tests/airflow")),
+    Suite("cross-package", ("tests", "--ignore=tests/pipelines", "--ignore=tests/infra", "--ignore=tests/airflow")),
 )
 
 

@@ -69,6 +69,12 @@ def _parser() -> StepParser:
     tool = add_tool(steps, "import", "register an exported version in this store and registry", _import)
     tool.add_argument("--from", dest="source", required=True, metavar="FOLDER", help="what `export` wrote")
     tool = add_tool(
+        steps, "trace", "walk from a mask, version, dataset or scene to all that it hangs together with", _trace
+    )
+    tool.add_argument(
+        "subject", metavar="SUBJECT", help="a mask's path, models:/NAME/N, a dataset's digest, a scene's id"
+    )
+    tool = add_tool(
         steps, "select-best", "rank an experiment's finished runs on one dataset", _select_best, store=False
     )
     tool.add_argument("--experiment", required=True, metavar="NAME", help="the MLflow experiment")
@@ -115,6 +121,13 @@ def _promote(arguments: argparse.Namespace) -> dict[str, Any]:
 
     store, usecase = Store(arguments.store), UseCase.load(arguments.usecase)
     return promote(store, usecase, arguments.evaluation, approved_by=arguments.approved_by)
+
+
+def _trace(arguments: argparse.Namespace) -> dict[str, Any]:
+    from eo_data.store import Store
+    from eo_models.lineage import trace
+
+    return trace(Store(arguments.store), arguments.subject)
 
 
 def _rollback(arguments: argparse.Namespace) -> dict[str, Any]:
