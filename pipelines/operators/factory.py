@@ -78,7 +78,7 @@ class StepOperator(_operator(DEPLOYMENT.mode)):  # type: ignore[misc]
             deployment=DEPLOYMENT,
             tells=tuple(tells),
             notes=dict(notes or {}),
-            **{**_patience(), "doc_md": f"`{found.command} {verb}`", **how},
+            **{**_usual(found), **how},
         )
 
 
@@ -95,12 +95,14 @@ def step(verb: str, *, task_id: str | None = None, over: str | None = None, valu
     name = task_id or verb
     if over is None:
         return StepOperator(task_id=name, verb=verb, **how)
-    return StepOperator.partial(task_id=name, verb=verb, over=over, **{**_patience(), **how}).expand(value=values)
+    usual = {**_usual(BY_VERB[verb]), **how}
+    return StepOperator.partial(task_id=name, verb=verb, over=over, **usual).expand(value=values)
 
 
-def _patience() -> dict[str, Any]:
-    """How often a step is tried again, and after how long."""
+def _usual(step: Step) -> dict[str, Any]:
+    """How often a step is tried again, and after how long; and what it is."""
     return {
+        "doc_md": f"`{step.command} {step.verb}`",
         "retries": RETRIES,
         "retry_delay": PAUSE,
         "retry_exponential_backoff": 2.0,

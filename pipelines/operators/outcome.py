@@ -37,7 +37,8 @@ def conclude(task: StepTask, context: Any, code: int, result: Mapping[str, Any] 
     verb = task.step.verb
     if code == GATE_REFUSED and result is not None:
         context["ti"].xcom_push(key="return_value", value=dict(result))
-        raise AirflowSkipException(f"{verb} {EXIT_CODES[code]}: {said}")
+        reasons = "; ".join(map(str, result.get("gate", {}).get("reasons", ())))
+        raise AirflowSkipException(f"{verb} {EXIT_CODES[code]}: {reasons or said}")
     if code == 0:
         if result is None:
             raise AirflowFailException(f"{verb} ended well but left no result")
