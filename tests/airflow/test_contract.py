@@ -53,11 +53,8 @@ def by_process(folder: Path) -> Iterator[RunStep]:
 
 def by_container(folder: Path) -> Iterator[RunStep]:
     """An image of the pretended step; its plan is baked in, so that each plan is an image of its own."""
-    docker = shutil.which("docker")
-    if (
-        docker is None
-        or subprocess.run([docker, "image", "inspect", BASE], capture_output=True, check=False).returncode
-    ):
+    docker = shutil.which("docker") or "false"
+    if subprocess.run([docker, "image", "inspect", BASE], capture_output=True, check=False).returncode:
         pytest.skip(f"containers are not run: no Docker engine answers, or it has no image {BASE}")
     tags: list[str] = []
     (folder / "eo-serving").write_text(f"#!/usr/local/bin/python\n{STEP.read_text(encoding='utf-8')}", encoding="utf-8")
