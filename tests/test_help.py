@@ -46,7 +46,7 @@ print(json.dumps({"code": code or 0, "modules": modules, "waiting": os.environ.g
 COMMANDS = {"eo-data": "eo_data.cli:main", "eo-models": "eo_models.cli:main", "eo-serving": "eo_serving.cli:main"}
 CALLS = [(command, "--help") for command in COMMANDS] + [(step.command, step.verb, "--help") for step in STEPS]
 CALLS += [("eo-serving", verb, "--help") for verb in ("serve", "monitor")]
-FOR_HANDS = ("baseline", "tune", "rollback", "export", "import", "select-best", "send-runs")
+FOR_HANDS = ("baseline", "trace", "tune", "rollback", "export", "import", "select-best", "send-runs")
 CALLS += [("eo-models", verb, "--help") for verb in FOR_HANDS]
 
 
