@@ -21,7 +21,7 @@ from .conftest import World
 
 
 def predicted(world: World, scene: str, digest: str) -> str:
-    """A prediction as `eo-serving predict` leaves it: a mask whose tags name the model, and an item; the mask's path."""
+    """A prediction as `eo-serving predict` leaves it: a mask whose tags name the model, and an item; its path."""
     key = f"predictions/{scene}-0123456789abcdef/{digest}"
     world.store.put_json_new(f"{key}/item.json", {"properties": {"terraloop:scene": f"{scene}-0123456789abcdef"}})
     path = Path(world.store.uri.removeprefix("file://")) / key / "mask.tif"
