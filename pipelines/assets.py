@@ -1,4 +1,7 @@
-"""What DAGs produce and wait for, as Airflow assets. Each event carries what its consumers need (`Event.extra`)."""
+"""What DAGs produce and wait for, as Airflow assets.
+
+Each event carries what its consumers need (its `extra`): the use case that it is about, and what stands below.
+"""
 
 from __future__ import annotations
 

@@ -17,6 +17,22 @@ def triggering(context: Any) -> list[dict[str, Any]]:
     return sorted(found, key=lambda event: event["time"])
 
 
+def usecase_of(params: Any, events: Any) -> str:
+    """The use case of a run: the one that its events are about, else its parameter.
+
+    Args:
+        params: The run's parameters.
+        events: The context's `triggering_asset_events`.
+    """
+    named = [
+        str(event.extra["usecase"])
+        for found in (events or {}).values()
+        for event in found
+        if (event.extra or {}).get("usecase")
+    ]
+    return named[-1] if named else str(params["usecase"])
+
+
 def newest(context: Any, asset: Asset, **wanted: Any) -> dict[str, Any] | None:
     """The newest event of one of the task's inlets whose extra holds these values; None where there is none.
 

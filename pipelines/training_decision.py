@@ -11,7 +11,7 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowSkipException
 
 from pipelines.assets import CANDIDATE, DATASET, DEPLOYMENT
-from pipelines.events import newest, triggering
+from pipelines.events import newest, triggering, usecase_of
 from pipelines.retraining import Training, decide, find_reason
 
 log = logging.getLogger(__name__)
@@ -30,8 +30,9 @@ class TrainingDecision(BaseOperator):  # type: ignore[misc]
         Raises:
             AirflowSkipException: If there is nothing to do.
         """
-        found = newest(context, DATASET)
-        last = newest(context, CANDIDATE, existing=False)
+        usecase = usecase_of(context["params"], context["triggering_asset_events"])
+        found = newest(context, DATASET, usecase=usecase)
+        last = newest(context, CANDIDATE, existing=False, usecase=usecase)
         extra = last["extra"] if last else {}
         decision = decide(
             find_reason(context["dag_run"].run_type, triggering(context)),

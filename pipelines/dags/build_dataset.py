@@ -9,7 +9,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from pipelines import parameters
 from pipelines.assets import DATASET, SCENES
-from pipelines.events import newest
+from pipelines.events import newest, usecase_of
 from pipelines.operators import step
 
 
@@ -31,7 +31,8 @@ def build_dataset() -> None:
     @task(task_id="verdicts", inlets=[SCENES])
     def find_verdicts(params: dict[str, Any], **context: Any) -> str:
         """Which batch is the newest."""
-        found = newest(context, SCENES)
+        usecase = usecase_of(params, context["triggering_asset_events"])
+        found = newest(context, SCENES, usecase=usecase)
         if not params["verdicts"] and found is None:
             raise AirflowFailException("nothing was validated yet: run ingest_scenes, or name verdicts")
         return str(params["verdicts"] or (found or {})["extra"]["verdicts"])

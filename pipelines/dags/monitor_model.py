@@ -31,7 +31,7 @@ def monitor_model() -> None:
     @task(task_id="dataset", inlets=[DATASET])
     def find_dataset(params: dict[str, Any], **context: Any) -> str:
         """Where fresh labels may be."""
-        found = newest(context, DATASET)
+        found = newest(context, DATASET, usecase=params["usecase"])
         if not params["dataset"] and found is None:
             raise AirflowSkipException("there is no dataset yet, hence no fresh label")
         return str(params["dataset"] or (found or {})["extra"]["dataset"])
@@ -44,6 +44,7 @@ def monitor_model() -> None:
             raise AirflowSkipException("; ".join(reasons) or "nothing calls for a training")
         lost = (monitored["quality"] or {}).get("dropped", False)
         context["outlet_events"][RETRAINING].extra = {
+            "usecase": context["params"]["usecase"],
             "reason": "quality" if lost else "drift",
             "why": "; ".join(reasons),
         }

@@ -31,7 +31,7 @@ def predict_scenes() -> None:
     @task(inlets=[SCENES])
     def scenes(params: dict[str, Any], **context: Any) -> list[str]:
         """Which scenes."""
-        found = newest(context, SCENES)
+        found = newest(context, SCENES, usecase=params["usecase"])
         ids = params["scenes"] or (found["extra"]["accepted"] if found else [])
         if not ids:
             raise AirflowSkipException("there is no scene to predict")

@@ -10,6 +10,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from pipelines import parameters
 from pipelines.approval import APPROVER, approval
 from pipelines.assets import CANDIDATE, CHAMPION, DATASET, DEPLOYMENT, RETRAINING
+from pipelines.events import usecase_of
 from pipelines.operators import step
 from pipelines.training_decision import TrainingDecision
 
@@ -43,6 +44,7 @@ def train_model() -> None:
         if promoted["entry"] is None:
             raise AirflowSkipException(f"the champion stays: {'; '.join(promoted['gate']['reasons'])}")
         context["outlet_events"][CHAMPION].extra = {
+            "usecase": usecase_of(context["params"], context["triggering_asset_events"]),
             "champion": promoted["champion"],
             "verdict": promoted["gate"]["verdict"],
         }

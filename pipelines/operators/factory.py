@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from pipelines.assets import DEPLOYMENT
 from pipelines.deployment import Mode
+from pipelines.events import usecase_of
 from pipelines.steps import BY_VERB, Feed, Step, arguments
 
 RETRIES: Final = 3
@@ -66,7 +67,7 @@ class StepOperator(_operator(DEPLOYMENT.mode)):  # type: ignore[misc]
         found = BY_VERB[verb]
         line = arguments(
             found,
-            usecase="{{ params.usecase }}",
+            usecase="{{ task.usecase_of(params, triggering_asset_events) }}",
             store=DEPLOYMENT.store,
             results=_Pulled(found, given or {}),
             given=given or {},
@@ -80,6 +81,8 @@ class StepOperator(_operator(DEPLOYMENT.mode)):  # type: ignore[misc]
             notes=dict(notes or {}),
             **{**_usual(found), **how},
         )
+
+    usecase_of = staticmethod(usecase_of)
 
 
 def step(verb: str, *, task_id: str | None = None, over: str | None = None, values: Any = None, **how: Any) -> Any:

@@ -14,6 +14,7 @@ class StepTask(Protocol):
     """What is asked of an operator that runs a step."""
 
     step: Step
+    line: list[str]
     outlets: list[Any]
     tells: Sequence[str]
     notes: dict[str, str]
@@ -44,7 +45,8 @@ def conclude(task: StepTask, context: Any, code: int, result: Mapping[str, Any] 
             raise AirflowFailException(f"{verb} ended well but left no result")
         for outlet in task.outlets:
             told = {key: result[key] for key in task.tells if key in result}
-            context["outlet_events"][outlet].extra = {**task.notes, **told}
+            usecase = task.line[task.line.index("--usecase") + 1]
+            context["outlet_events"][outlet].extra = {"usecase": usecase, **task.notes, **told}
         return dict(result)
     meaning = f"was ended by signal {-code}" if code < 0 else EXIT_CODES.get(code, EXIT_CODES[1])
     again = code == TEMPORARY or code < 0 or code in (128 + 9, 128 + 15)  # engines count a signal's end so

@@ -25,7 +25,7 @@ class Instance(SimpleNamespace):
 def main() -> None:
     """Execute it."""
     task = StepOperator(task_id="deploy", verb="deploy", given={"--endpoint": sys.argv[1], "--model": ""})
-    task.line = [word.replace("{{ params.usecase }}", "water") for word in task.line]
+    task.line = ["water" if "usecase_of" in word else word for word in task.line]
     instance = Instance(task_id="deploy", dag_id="d", run_id="r", map_index=-1, try_number=1, id="i")
     context = {"ti": instance, "task_instance": instance, "outlet_events": {}, "params": {}, "dag_run": None,
                "run_id": "r", "task": task}  # fmt: skip

@@ -58,6 +58,24 @@ def test_scenes_lead_to_a_deployed_champion(world: World) -> None:
     assert "--model" not in called["argv"]  # the empty parameter is left to the command
 
 
+def test_a_chain_keeps_to_its_use_case(world: World) -> None:
+    """Another one than the deployment's, all along; and datasets of the two are not mistaken for each other."""
+    world.plan(**fresh("another"))
+    ingest = world.start_run("ingest_scenes", source="file:///scenes", usecase="water-hls")
+    world.finish(ingest)
+    dataset = world.follow(ingest, "build_dataset")
+    world.finish(dataset)
+    train = world.follow(dataset, "train_model")
+    assert world.finish(train)["run"] == "success"
+    world.finish(world.follow(train, "deploy_model"))
+    for verb in ("ingest", "validate", "chip", "train", "evaluate", "promote", "deploy"):
+        (called,) = world.calls(verb)
+        assert called["argv"][called["argv"].index("--usecase") + 1] == "water-hls", verb
+    other = world.start_run("train_model")  # of `water`: its newest dataset is another
+    world.finish(other)
+    assert world.client.xcom(other, "reason")["dataset"] != world.client.xcom(dataset, "chip")["dataset"]
+
+
 def test_results_keep_their_types(world: World) -> None:
     """Numbers, nulls, quotes and letters of any kind, and a warning printed after the result."""
     strange = {

@@ -108,7 +108,8 @@ SHARED = {
     "MLFLOW_TRACKING_URI": "http://mlflow:5000",
     "AWS_SECRET_ACCESS_KEY": "hush",
 }
-LINE = ["train", "--usecase", "{{ params.usecase }}", "--store", "file:///s", "--dataset", "file:///d", "--resume"]
+USECASE = "{{ task.usecase_of(params, triggering_asset_events) }}"
+LINE = ["train", "--usecase", USECASE, "--store", "file:///s", "--dataset", "file:///d", "--resume"]
 
 
 def test_what_is_asked_of_docker(tmp_path: Path) -> None:
