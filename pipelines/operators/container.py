@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from airflow.providers.docker.exceptions import (
@@ -16,37 +15,22 @@ from airflow.providers.docker.operators.docker import DockerOperator
 
 from pipelines.deployment import Deployment
 from pipelines.operators.outcome import conclude
-from pipelines.steps import GATE_REFUSED, Step, without_empty
+from pipelines.operators.step_task import StepTask
+from pipelines.steps import GATE_REFUSED, Step
 
 RESULT: Final = "/tmp/terraloop-result.json"  # noqa: S108  inside the container
 
 
-class ContainerStep(DockerOperator):  # type: ignore[misc]
+class ContainerStep(StepTask, DockerOperator):  # type: ignore[misc]
     """Runs a step's command in the image of its environment.
 
     Args:
         step: The step.
-        line: Its verb and flags; templates are filled in.
         deployment: How steps run.
-        tells: Keys of the result that go into the events of the outlets.
-        notes: What goes into them besides; templates are filled in.
-        value: Of the line's last flag, where tasks are mapped over it; None where the line is whole.
         kwargs: Airflow's own, and the Docker operator's, such as `mem_limit`.
     """
 
-    template_fields: Sequence[str] = (*DockerOperator.template_fields, "line", "notes")
-
-    def __init__(
-        self,
-        *,
-        step: Step,
-        line: Sequence[str],
-        deployment: Deployment,
-        tells: Sequence[str] = (),
-        notes: Mapping[str, str] | None = None,
-        value: str | None = None,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, *, step: Step, deployment: Deployment, **kwargs: Any) -> None:
         super().__init__(
             image=deployment.images[step.environment],
             network_mode=deployment.network or None,
@@ -59,15 +43,10 @@ class ContainerStep(DockerOperator):  # type: ignore[misc]
             **kwargs,
         )
         self.step = step
-        self.line = line
-        self.tells = tells
-        self.notes = dict(notes or {})
-        self.value = value
 
     def execute(self, context: Any) -> dict[str, Any]:
         """Run it to its end; its result."""
-        line = without_empty([*self.line, *([] if self.value is None else [self.value])])
-        self.command = [self.step.command, *line, "--result", RESULT]
+        self.command = [self.step.command, *self.words(), "--result", RESULT]
         said = ""
         try:
             super().execute(context)

@@ -31,7 +31,10 @@ def _operator(mode: Mode) -> Any:
     return ProcessStep
 
 
-class StepOperator(_operator(DEPLOYMENT.mode)):  # type: ignore[misc]
+_OPERATOR: Final = _operator(DEPLOYMENT.mode)
+
+
+class StepOperator(_OPERATOR):  # type: ignore[misc, valid-type]
     """A task that runs a step.
 
     Its XCom is the step's result, types intact. Data refused and wrong calls fail without a retry, what is out of reach
@@ -50,6 +53,8 @@ class StepOperator(_operator(DEPLOYMENT.mode)):  # type: ignore[misc]
     Raises:
         ValueError: If there is no such step, or a flag is not one of its.
     """
+
+    template_fields: Sequence[str] = (*_OPERATOR.template_fields, "line", "notes")
 
     def __init__(
         self,
@@ -72,15 +77,11 @@ class StepOperator(_operator(DEPLOYMENT.mode)):  # type: ignore[misc]
             results=_Pulled(found, given or {}),
             given=given or {},
         )
-        super().__init__(
-            step=found,
-            line=line if over is None else [*line, over],
-            value=value,
-            deployment=DEPLOYMENT,
-            tells=tuple(tells),
-            notes=dict(notes or {}),
-            **{**_usual(found), **how},
-        )
+        super().__init__(step=found, deployment=DEPLOYMENT, **{**_usual(found), **how})
+        self.line = line if over is None else [*line, over]
+        self.value = value
+        self.tells = tuple(tells)
+        self.notes = dict(notes or {})
 
     usecase_of = staticmethod(usecase_of)
 

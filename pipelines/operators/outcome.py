@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
-from pipelines.steps import EXIT_CODES, GATE_REFUSED, TEMPORARY, Step
+from pipelines.steps import EXIT_CODES, GATE_REFUSED, TEMPORARY
 
-
-class StepTask(Protocol):
-    """What is asked of an operator that runs a step."""
-
-    step: Step
-    line: list[str]
-    outlets: list[Any]
-    tells: Sequence[str]
-    notes: dict[str, str]
+if TYPE_CHECKING:
+    from pipelines.operators.step_task import StepTask
 
 
 def conclude(task: StepTask, context: Any, code: int, result: Mapping[str, Any] | None, said: str) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
@@ -12,37 +11,22 @@ from kubernetes.client import models as k8s
 
 from pipelines.deployment import Deployment
 from pipelines.operators.outcome import conclude
-from pipelines.steps import GATE_REFUSED, Step, without_empty
+from pipelines.operators.step_task import StepTask
+from pipelines.steps import GATE_REFUSED, Step
 
 
-class PodStep(KubernetesPodOperator):  # type: ignore[misc]
+class PodStep(StepTask, KubernetesPodOperator):  # type: ignore[misc]
     """Runs a step's command in a pod with the image of its environment.
 
     A task that is tried again while its pod still runs goes on with that pod.
 
     Args:
         step: The step.
-        line: Its verb and flags; templates are filled in.
         deployment: How steps run.
-        tells: Keys of the result that go into the events of the outlets.
-        notes: What goes into them besides; templates are filled in.
-        value: Of the line's last flag, where tasks are mapped over it; None where the line is whole.
         kwargs: Airflow's own, and the pod operator's, such as `container_resources`.
     """
 
-    template_fields: Sequence[str] = (*KubernetesPodOperator.template_fields, "line", "notes")
-
-    def __init__(
-        self,
-        *,
-        step: Step,
-        line: Sequence[str],
-        deployment: Deployment,
-        tells: Sequence[str] = (),
-        notes: Mapping[str, str] | None = None,
-        value: str | None = None,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, *, step: Step, deployment: Deployment, **kwargs: Any) -> None:
         given: dict[str, Any] = {
             "name": f"terraloop-{step.verb}",
             "namespace": deployment.namespace,
@@ -63,15 +47,11 @@ class PodStep(KubernetesPodOperator):  # type: ignore[misc]
             given["env_from"] = [source]
         super().__init__(**{**given, **kwargs})
         self.step = step
-        self.line = line
         self.deployment = deployment
-        self.tells = tells
-        self.notes = dict(notes or {})
-        self.value = value
 
     def execute(self, context: Any) -> dict[str, Any]:
         """Run it to its end; its result."""
-        self.arguments = without_empty([*self.line, *([] if self.value is None else [self.value])])
+        self.arguments = self.words()
         said = ""
         result: dict[str, Any] | None = None
         try:

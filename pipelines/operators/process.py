@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,44 +12,26 @@ from airflow.sdk import BaseOperator
 
 from pipelines.deployment import Deployment
 from pipelines.operators.outcome import conclude
+from pipelines.operators.step_task import StepTask
 from pipelines.runner import Runner, last_words
-from pipelines.steps import Step, without_empty
+from pipelines.steps import Step
 
 
-class ProcessStep(BaseOperator):  # type: ignore[misc]
+class ProcessStep(StepTask, BaseOperator):  # type: ignore[misc]
     """Runs a step's command; what it says is the task's log, while it says it.
 
     Args:
         step: The step.
-        line: Its verb and flags; templates are filled in.
         deployment: How steps run.
-        tells: Keys of the result that go into the events of the outlets.
-        notes: What goes into them besides; templates are filled in.
-        value: Of the line's last flag, where tasks are mapped over it; None where the line is whole.
         kwargs: Airflow's own.
     """
 
-    template_fields: Sequence[str] = ("line", "notes")
     ui_color = "#e8f1ec"
 
-    def __init__(
-        self,
-        *,
-        step: Step,
-        line: Sequence[str],
-        deployment: Deployment,
-        tells: Sequence[str] = (),
-        notes: Mapping[str, str] | None = None,
-        value: str | None = None,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, *, step: Step, deployment: Deployment, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.step = step
-        self.line = line
         self.deployment = deployment
-        self.tells = tells
-        self.notes = dict(notes or {})
-        self.value = value
 
     def execute(self, context: Any) -> dict[str, Any]:
         """Run it to its end; its result."""
@@ -64,9 +46,7 @@ class ProcessStep(BaseOperator):  # type: ignore[misc]
                 leashed=True,
             )
             try:
-                end = runner.attempt(
-                    self.step, without_empty([*self.line, *([] if self.value is None else [self.value])])
-                )
+                end = runner.attempt(self.step, self.words())
             finally:
                 lines.end()
             said = last_words(end.log)
