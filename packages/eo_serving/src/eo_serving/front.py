@@ -155,12 +155,14 @@ class Front:
 
     async def invocations(self, request: Request) -> Response:
         """Rasters and MLflow's JSON in, masks out."""
+        self._check_endpoint_token(request)
         is_json = MediaType.parse(request.headers.get("content-type", "")).name in JSON_TYPES
         most = self._limits.max_json_bytes if is_json else self._limits.max_body_bytes
         return await self._infer(request, INVOCATIONS, min(most, self._limits.max_body_bytes))
 
     async def infer(self, request: Request) -> Response:
         """V2 tensors in, masks out."""
+        self._check_endpoint_token(request)
         self._check_name(request)
         if MediaType.parse(request.headers.get("content-type", "")).name != JSON:
             raise UnsupportedType("V2 over HTTP takes JSON", where="Content-Type", fix=f"Send {JSON}")
@@ -208,7 +210,6 @@ class Front:
         self._metrics.count(route, status, seconds)
 
     async def _infer(self, request: Request, path: str, most: int) -> Response:
-        self._check_endpoint_token(request)
         headers = {key: request.headers[key] for key in ("content-type", "accept") if key in request.headers}
         for key, value in headers.items():
             if not value.isascii():

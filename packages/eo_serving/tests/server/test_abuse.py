@@ -36,7 +36,9 @@ ANSWERS = {
     "test_a_query_without_end": "400",
     "test_a_v2_shape_of_seventy_dimensions": "422",
     "test_clients_that_leave_early": "nobody is there to get one",
+    "test_tokens_that_are_none": "401",
 }
+SECRET = "a-token-of-the-abuse-tests"
 
 
 @pytest.fixture(scope="module")
@@ -428,6 +430,42 @@ def test_nothing_else_can_be_reached(server: Any, is_problem: Any, method: str, 
     response = httpx.Response(raw.status, headers=dict(raw.getheaders()), content=raw.read())
     connection.close()
     is_problem(response, status)
+
+
+@pytest.fixture(scope="module")
+def guarded(start_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A server that asks requests for a token."""
+    state = tmp_path_factory.mktemp("guarded") / "state"
+    made = start_server(state, options=(), TERRALOOP_ENDPOINT_TOKEN=SECRET)
+    made.await_status("/readyz", 200)
+    yield made
+    assert made.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("authorization", "place"),
+    [
+        pytest.param(None, "/invocations", id="none"),
+        pytest.param("Bearer wrong", "/invocations", id="another"),
+        pytest.param(f"Basic {SECRET}", "/invocations", id="as a password"),
+        pytest.param(f"bearer  {SECRET}", "/v2/models/water/infer", id="and another space"),
+        pytest.param(f"Bearer {SECRET[:-1]}", "/metrics", id="cut short"),
+        pytest.param(None, f"/invocations?token={SECRET}", id="in the query"),
+    ],
+)
+def test_tokens_that_are_none(
+    guarded: Any, tiff_chip: bytes, is_problem: Any, authorization: str | None, place: str
+) -> None:
+    """A wrong token"""
+    headers = {**TIFF, **({} if authorization is None else {"Authorization": authorization})}
+    with guarded.client() as client:
+        method = "GET" if place == "/metrics" else "POST"
+        response = client.request(method, place, content=tiff_chip if method == "POST" else None, headers=headers)
+        is_problem(response, 401)
+        assert response.headers["WWW-Authenticate"] == "Bearer"
+        assert SECRET not in response.text
+        good = client.post("/invocations", content=tiff_chip, headers={**TIFF, "Authorization": f"Bearer {SECRET}"})
+    assert good.status_code == 200
 
 
 def test_a_host_that_is_none(server: Any) -> None:
