@@ -222,7 +222,7 @@ class Front:
             query, taken = _query(request), None
             async with self._admission.turn(self._limits.request_seconds) as left:
                 if path == INVOCATIONS:
-                    named = await as_sent(headers, body, query, self._usecase.data, self._serve)
+                    named = await as_sent(headers, body, query, self._usecase.data, self._serve, left())
                     if named is not None:
                         headers, body, query, taken = named.headers, named.body, named.query, named.taken
                 return await self._way.forward("POST", path, headers, body, query, taken, left())
