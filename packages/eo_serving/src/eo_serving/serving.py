@@ -144,11 +144,12 @@ async def _serve(
     )
     door = None
     if grpc_address is not None:
-        from eo_serving.grpc_door import GrpcDoor, TokenCheck, open_door
+        from eo_serving.grpc_door import GrpcDoor, open_door
+        from eo_serving.grpc_guard import CallGuard
 
         rpc = GrpcDoor(name, keeper, front, section.limits)
-        check = None if tokens.endpoint is None else TokenCheck(tokens.endpoint, front)
-        door = await open_door(rpc, grpc_address, section.limits, check)
+        guard = CallGuard(tokens.endpoint, section.limits, front.count)
+        door = await open_door(rpc, grpc_address, section.limits, guard)
         log.info("V2 over gRPC listens on %s", grpc_address)
     ended: list[str] = []
     supervision = asyncio.create_task(_supervise(backend, keeper))
