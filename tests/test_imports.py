@@ -45,6 +45,8 @@ INDIRECT = {
     "pydantic_core": {"pydantic"},  # of pydantic, in its version
     "fastapi": {"mlserver"},  # MLServer's own, in MLServer's version
     "starlette": {"mlserver"},
+    "google": {"mlserver"},  # protobuf, in the version that MLServer's messages were made for
+    "h11": {"uvicorn"},  # uvicorn's own parser
 }
 
 

@@ -75,7 +75,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         "",
         f"`nox -s abuse` sends these {len(unique)} to a running endpoint. The proof, after each: front and MLServer",
         "are the processes that they were, and the reference chip gets the mask that it got before, byte by byte.",
-        "Every refusal is `application/problem+json` that says what, where and what to do.",
+        "Every refusal over HTTP is `application/problem+json` that says what, where and what to do.",
         "",
         "| sent | answer |",
         "|---|---|",

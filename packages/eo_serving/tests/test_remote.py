@@ -60,9 +60,15 @@ def rules(scenes: SceneServer, limits: Limits | None = None, **changed: Any) -> 
 
 
 def fetched(
-    usecase: UseCase, serve: ServeSection, document: Any, kind: str = "application/json", query: str = ""
+    usecase: UseCase,
+    serve: ServeSection,
+    document: Any,
+    kind: str = "application/json",
+    query: str = "",
+    left: float = 120.0,
 ) -> AsSent:
-    found = asyncio.run(as_sent({"content-type": kind}, json.dumps(document).encode(), query, usecase.data, serve))
+    body = json.dumps(document).encode()
+    found = asyncio.run(as_sent({"content-type": kind}, body, query, usecase.data, serve, left))
     assert found is not None
     return found
 
@@ -262,6 +268,8 @@ def test_limits(water: UseCase, scenes: SceneServer) -> None:
     slow = {"href": f"{scenes.url}/slow/scenes/whole.tif"}
     with pytest.raises(OutOfTime, match="did not come in 2 s"):
         fetched(water, rules(scenes, prefixes=(f"{scenes.url}/slow/",), seconds=2), slow)
+    with pytest.raises(OutOfTime, match=r"did not come in 1\.5 s"):  # all that the request still has
+        fetched(water, rules(scenes, prefixes=(f"{scenes.url}/slow/",), seconds=60), slow, left=1.5)
 
 
 def test_a_server_that_is_away(water: UseCase, scenes: SceneServer) -> None:

@@ -29,7 +29,7 @@ class Limits(Section):
     max_side: int = Field(default=16384, ge=1, description="height and width: 413; memory grows with the width")
     max_polygons: int = Field(default=100_000, ge=1, description="of an answer of application/geo+json: 413")
     request_seconds: float = Field(default=120.0, gt=0, description="from the whole body to the answer: 504")
-    body_seconds: float = Field(default=60.0, gt=0, description="until the body has arrived: 408")
+    body_seconds: float = Field(default=60.0, gt=0, description="until the head, and then the body, has arrived: 408")
     concurrency: int = Field(default=2, ge=1, le=64, description="requests that are worked on at once")
     waiting: int = Field(default=16, ge=0, le=1024, description="requests that may wait for their turn; more: 429")
 

@@ -187,21 +187,27 @@ class Front:
         model, back = _wanted_version(body)
         return JSONResponse(await (self._keeper.roll_back() if back else self._keeper.reload(model)))
 
-    async def ask(self, body: bytes, content_type: str, accept: str) -> Response:
+    async def ask(self, body: bytes, content_type: str, accept: str, seconds: float) -> Response:
         """What came by another door, within the same places and limits; whoever asks has checked the token.
+
+        Args:
+            body: The body.
+            content_type: Its type.
+            accept: What is asked for.
+            seconds: That are left for the answer.
 
         Raises:
             TerraloopError: If it is turned away; a refusal of the model server comes as a response.
         """
         headers = {"content-type": content_type, "accept": accept}
-        async with self._admission.place(), self._admission.turn(self._limits.request_seconds) as left:
+        async with self._admission.place(), self._admission.turn(seconds) as left:
             return await self._way.forward("POST", INVOCATIONS, headers, body, seconds=left())
 
     async def answers(self) -> bool:
-        """Whether a model answers."""
+        """Whether `/readyz` would say 200."""
         try:
             await self._require_model()
-        except NoModel:
+        except TerraloopError:
             return False
         return True
 
@@ -223,7 +229,7 @@ class Front:
             query, taken = _query(request), None
             async with self._admission.turn(self._limits.request_seconds) as left:
                 if path == INVOCATIONS:
-                    named = await as_sent(headers, body, query, self._usecase.data, self._serve)
+                    named = await as_sent(headers, body, query, self._usecase.data, self._serve, left())
                     if named is not None:
                         headers, body, query, taken = named.headers, named.body, named.query, named.taken
                 return await self._way.forward("POST", path, headers, body, query, taken, left())

@@ -47,7 +47,7 @@ def describe(usecase: UseCase, version: str, *, asks_token: bool, can_reload: bo
     paths: dict[str, Any] = {
         "/invocations": {"post": _invocations(usecase)},
         f"/v2/models/{name}/infer": {"post": _infer(usecase)},
-        f"/v2/models/{name}": {"get": _read("The tensors that the model reads and gives.", "503")},
+        f"/v2/models/{name}": {"get": _read("The tensors that the model reads and gives.", "503", "504")},
         f"/v2/models/{name}/ready": {"get": _read("Whether it answers.", "503", "504")},
         "/v2/health/live": {"get": _read("Whether the front lives.")},
         "/v2/health/ready": {"get": _read("Whether a model answers.", "503", "504")},

@@ -71,9 +71,17 @@ class AsSent:
 
 
 async def as_sent(
-    headers: dict[str, str], body: bytes, query: str, data: DataSection, serve: ServeSection
+    headers: dict[str, str], body: bytes, query: str, data: DataSection, serve: ServeSection, left: float
 ) -> AsSent | None:
     """Fetch what a request names; None where it names nothing, and holds its raster or tensor itself.
+
+    Args:
+        headers: `content-type` and `accept` of the request.
+        body: Its body.
+        query: Its query.
+        data: The use case's data section.
+        serve: Its limits, and the addresses that are listed.
+        left: Seconds that are left for the answer.
 
     Raises:
         TerraloopError: As `parse_remote` and `fetch` say.
@@ -83,7 +91,7 @@ async def as_sent(
         return None
     said = dict(parse_qsl(query, keep_blank_values=True))
     remote = parse_remote(kind, body, said.pop("bbox", None))
-    fetched = await fetch(remote, data, serve, keep="bands" in said)
+    fetched = await fetch(remote, data, serve, min(serve.remote.seconds, left), keep="bands" in said)
     accept = headers.get("accept", "")
     if kind.name == JSON and accept.strip() in {"", "*/*"}:
         accept = JSON  # who sends JSON gets JSON, unless another type is asked for
@@ -94,13 +102,16 @@ async def as_sent(
     return AsSent(changed, fetched.content, urlencode(said), taken)
 
 
-async def fetch(remote: RemoteRaster, data: DataSection, serve: ServeSection, *, keep: bool = False) -> Fetched:
+async def fetch(
+    remote: RemoteRaster, data: DataSection, serve: ServeSection, seconds: float, *, keep: bool = False
+) -> Fetched:
     """Bring here what a body names.
 
     Args:
         remote: What it names.
         data: The use case's data section.
         serve: Its limits, and the addresses that are listed.
+        seconds: In which it must have come.
         keep: Keep all bands of a file: the request itself names them.
 
     Raises:
@@ -118,10 +129,10 @@ async def fetch(remote: RemoteRaster, data: DataSection, serve: ServeSection, *,
         order = {
             "href": remote.href, "item": remote.item, "box": remote.box, "crs": remote.crs, "keep": keep,
             "target": str(target), "data": data.model_dump_json(), "limits": serve.limits.model_dump_json(),
-            "seconds": rules.seconds,
+            "seconds": seconds,
         }  # fmt: skip
         async with proxy:
-            answer = await _ask(order, _environment(proxy.url, with_storage=bool(trusted)), rules.seconds, folder)
+            answer = await _ask(order, _environment(proxy.url, with_storage=bool(trusted)), seconds, folder)
         if proxy.exceeded:
             raise TooLarge(
                 f"more than {rules.max_bytes} bytes would have to be fetched", where="body", fix="Name a smaller box"
@@ -147,7 +158,7 @@ async def _ask(order: dict[str, Any], environment: dict[str, str], seconds: floa
         return found
     except TimeoutError as error:
         raise OutOfTime(
-            f"what is named did not come in {seconds:g} s", where="body", fix="Name a smaller box, or try again later"
+            f"what is named did not come in {seconds:.3g} s", where="body", fix="Name a smaller box, or try again later"
         ) from error
     except ValueError:
         log.warning("a fetcher ended with %s", process.returncode)

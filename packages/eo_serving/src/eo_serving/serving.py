@@ -10,8 +10,9 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import uvicorn
 
@@ -22,6 +23,7 @@ from eo_data.usecase import UseCase
 from eo_serving.backend import Backend
 from eo_serving.configuration import ServeSection
 from eo_serving.front import Front
+from eo_serving.http_protocol import BoundedProtocol
 from eo_serving.keeper import Keeper
 from eo_serving.request_log import RequestLog
 from eo_serving.tokens import Tokens
@@ -129,6 +131,8 @@ async def _serve(
     server = _Server(
         uvicorn.Config(
             front.application(),
+            # A partial is no class, but uvicorn only calls it.
+            http=cast("type[asyncio.Protocol]", partial(BoundedProtocol, head_seconds=section.limits.body_seconds)),
             log_config=None,
             access_log=False,
             server_header=False,
@@ -140,11 +144,12 @@ async def _serve(
     )
     door = None
     if grpc_address is not None:
-        from eo_serving.grpc_door import GrpcDoor, TokenCheck, open_door
+        from eo_serving.grpc_door import GrpcDoor, open_door
+        from eo_serving.grpc_guard import CallGuard
 
         rpc = GrpcDoor(name, keeper, front, section.limits)
-        check = None if tokens.endpoint is None else TokenCheck(tokens.endpoint, front)
-        door = await open_door(rpc, grpc_address, section.limits, check)
+        guard = CallGuard(tokens.endpoint, section.limits, front.count)
+        door = await open_door(rpc, grpc_address, section.limits, guard)
         log.info("V2 over gRPC listens on %s", grpc_address)
     ended: list[str] = []
     supervision = asyncio.create_task(_supervise(backend, keeper))

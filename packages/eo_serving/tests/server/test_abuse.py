@@ -6,12 +6,14 @@ import http.client
 import json
 import socket
 import struct
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import grpc
 import httpx
 import numpy as np
 import pytest
@@ -20,6 +22,8 @@ TIFF = {"Content-Type": "image/tiff"}
 S2 = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
 JSON = {"Content-Type": "application/json"}
 MEBIBYTE = 2**20
+ENDPOINT_TOKEN = "token-of-the-guarded-endpoint"
+WRONG = ("another-token-than-it-asks-for", ENDPOINT_TOKEN[:-1], ENDPOINT_TOKEN + "x", "")
 
 
 ANSWERS = {
@@ -36,9 +40,14 @@ ANSWERS = {
     "test_a_query_without_end": "400",
     "test_a_v2_shape_of_seventy_dimensions": "422",
     "test_clients_that_leave_early": "nobody is there to get one",
-    "test_tokens_that_are_none": "401",
+    "test_heads_that_do_not_come": "408",
+    "test_requests_that_are_no_http": "400",
+    "test_a_wrong_token": "401",
+    "test_a_wrong_token_over_grpc": "UNAUTHENTICATED, before the message is read",
+    "test_a_grpc_message_over_the_limit": "RESOURCE_EXHAUSTED",
+    "test_bytes_over_grpc_that_are_no_message": "INVALID_ARGUMENT",
+    "test_a_grpc_message_that_does_not_come": "DEADLINE_EXCEEDED",
 }
-SECRET = "a-token-of-the-abuse-tests"
 
 
 @pytest.fixture(scope="module")
@@ -50,15 +59,29 @@ def reference(server: Any, tiff_chip: bytes) -> bytes:
     return bytes(response.content)
 
 
+@pytest.fixture(scope="module")
+def guarded(start_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, str]]:
+    """A server that asks for a token, and the address of its gRPC door."""
+    from eo_serving.backend import free_port
+
+    port = free_port()
+    state = tmp_path_factory.mktemp("guarded") / "state"
+    server = start_server(state, options=("--grpc-port", str(port)), TERRALOOP_ENDPOINT_TOKEN=ENDPOINT_TOKEN)
+    server.await_status("/readyz", 200)
+    yield server, f"127.0.0.1:{port}"
+    assert server.stop() == 0
+
+
 @pytest.fixture(autouse=True)
 def _lives_on(server: Any, tiff_chip: bytes, reference: bytes, request: Any) -> Iterator[None]:
     """After each of these tests the same processes give the same answer to a good request."""
-    backend = server.backend_pid()
+    asked = request.getfixturevalue("guarded")[0] if "guarded" in request.fixturenames else server
+    backend = asked.backend_pid()
     yield
-    with server.client() as client:
+    with asked.client(headers={"Authorization": f"Bearer {ENDPOINT_TOKEN}"}) as client:
         response = client.post("/invocations", content=tiff_chip, headers=TIFF)
     assert (response.status_code, response.content) == (200, reference)
-    assert (server.process.poll(), server.backend_pid()) == (None, backend)
+    assert (asked.process.poll(), asked.backend_pid()) == (None, backend)
     case = getattr(request.node, "callspec", None)
     called = f"{case.params['method']} {case.params['path']}" if case and "path" in case.params else ""
     said = (request.function.__doc__ or request.function.__name__.removeprefix("test_").replace("_", " ")).strip(".")
@@ -432,42 +455,6 @@ def test_nothing_else_can_be_reached(server: Any, is_problem: Any, method: str, 
     is_problem(response, status)
 
 
-@pytest.fixture(scope="module")
-def guarded(start_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A server that asks requests for a token."""
-    state = tmp_path_factory.mktemp("guarded") / "state"
-    made = start_server(state, options=(), TERRALOOP_ENDPOINT_TOKEN=SECRET)
-    made.await_status("/readyz", 200)
-    yield made
-    assert made.stop() == 0
-
-
-@pytest.mark.parametrize(
-    ("authorization", "place"),
-    [
-        pytest.param(None, "/invocations", id="none"),
-        pytest.param("Bearer wrong", "/invocations", id="another"),
-        pytest.param(f"Basic {SECRET}", "/invocations", id="as a password"),
-        pytest.param(f"bearer  {SECRET}", "/v2/models/water/infer", id="and another space"),
-        pytest.param(f"Bearer {SECRET[:-1]}", "/metrics", id="cut short"),
-        pytest.param(None, f"/invocations?token={SECRET}", id="in the query"),
-    ],
-)
-def test_tokens_that_are_none(
-    guarded: Any, tiff_chip: bytes, is_problem: Any, authorization: str | None, place: str
-) -> None:
-    """A wrong token"""
-    headers = {**TIFF, **({} if authorization is None else {"Authorization": authorization})}
-    with guarded.client() as client:
-        method = "GET" if place == "/metrics" else "POST"
-        response = client.request(method, place, content=tiff_chip if method == "POST" else None, headers=headers)
-        is_problem(response, 401)
-        assert response.headers["WWW-Authenticate"] == "Bearer"
-        assert SECRET not in response.text
-        good = client.post("/invocations", content=tiff_chip, headers={**TIFF, "Authorization": f"Bearer {SECRET}"})
-    assert good.status_code == 200
-
-
 def test_a_host_that_is_none(server: Any) -> None:
     for path in ("/", "/healthz"):
         with server.client() as client:
@@ -491,3 +478,74 @@ def test_a_v2_shape_of_seventy_dimensions(server: Any, is_problem: Any) -> None:
     tensor = {"name": "x", "datatype": "FP32", "shape": [1] * 70, "data": [1.0]}
     with server.client() as client:
         is_problem(client.post("/v2/models/water/infer", json={"inputs": [tensor]}), 422)
+
+
+def raw_answer(server: Any, sent: bytes) -> httpx.Response:
+    """What bytes are answered until the server ends their connection."""
+    target = urlsplit(server.url)
+    with socket.create_connection((target.hostname or "", target.port or 0), timeout=60) as connection:
+        connection.sendall(sent)
+        raw = http.client.HTTPResponse(connection)
+        raw.begin()
+        response = httpx.Response(raw.status, headers=dict(raw.getheaders()), content=raw.read())
+        assert connection.recv(1) == b""
+    return response
+
+
+def test_heads_that_do_not_come(server: Any, is_problem: Any) -> None:
+    for sent in (b"", b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Ty"):
+        is_problem(raw_answer(server, sent), 408)
+
+
+def test_requests_that_are_no_http(server: Any, is_problem: Any) -> None:
+    for sent in (b"GET /\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", b"GET / HTTP/1.1\r\nno colon\r\n\r\n"):
+        is_problem(raw_answer(server, sent), 400)
+
+
+def test_a_wrong_token(guarded: Any, is_problem: Any, tiff_chip: bytes) -> None:
+    with guarded[0].client() as client:
+        for token in (*(f"Bearer {token}".strip() for token in WRONG), ENDPOINT_TOKEN, f"Basic {ENDPOINT_TOKEN}", ""):
+            for path, body in (("/invocations", tiff_chip), ("/v2/models/water/infer", v2())):
+                answer = client.post(path, content=body, headers={"Authorization": token, **JSON})
+                assert ENDPOINT_TOKEN not in is_problem(answer, 401)["detail"]
+
+
+def over_grpc(address: str, message: Iterator[bytes], token: str) -> tuple[str, str]:
+    """Code and words of an inference call that is refused."""
+    options = [("grpc.max_send_message_length", -1), ("grpc.enable_http_proxy", 0)]
+    with grpc.insecure_channel(address, options=options) as channel:
+        call = channel.stream_unary("/inference.GRPCInferenceService/ModelInfer")
+        with pytest.raises(grpc.RpcError) as caught:
+            call(message, metadata=(("authorization", f"Bearer {token}"),), timeout=60)
+    return caught.value.code().name, caught.value.details()
+
+
+def test_a_wrong_token_over_grpc(guarded: Any) -> None:
+    for token in WRONG:
+        code, said = over_grpc(guarded[1], iter([b"\xff" * 1000]), token)
+        assert code == "UNAUTHENTICATED"
+        assert ENDPOINT_TOKEN not in said
+
+
+def test_a_grpc_message_over_the_limit(guarded: Any) -> None:
+    for size in (4 * MEBIBYTE + 1, 40 * MEBIBYTE):
+        assert over_grpc(guarded[1], iter([bytes(size)]), ENDPOINT_TOKEN)[0] == "RESOURCE_EXHAUSTED"
+
+
+def test_bytes_over_grpc_that_are_no_message(guarded: Any) -> None:
+    for content in (b"\xff\xff\xff", b"junk", bytes(1000)):
+        code, said = over_grpc(guarded[1], iter([content]), ENDPOINT_TOKEN)
+        assert code == "INVALID_ARGUMENT"
+        assert "Error" not in said
+
+
+def test_a_grpc_message_that_does_not_come(guarded: Any) -> None:
+    ended = threading.Event()
+
+    def never() -> Iterator[bytes]:
+        ended.wait(60)
+        yield b""
+
+    code, _ = over_grpc(guarded[1], never(), ENDPOINT_TOKEN)
+    ended.set()
+    assert code == "DEADLINE_EXCEEDED"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -199,7 +201,7 @@ def test_the_repository_is_not_behind_this_door(stub: Any) -> None:
 def test_bytes_that_are_no_message(ports: tuple[Any, int], stub: Any) -> None:
     with grpc.insecure_channel(f"127.0.0.1:{ports[1]}", options=[("grpc.enable_http_proxy", 0)]) as channel:
         call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
-        for token, code in ((TOKEN, grpc.StatusCode.UNKNOWN), ("another", grpc.StatusCode.UNAUTHENTICATED)):
+        for token, code in ((TOKEN, grpc.StatusCode.INVALID_ARGUMENT), ("another", grpc.StatusCode.UNAUTHENTICATED)):
             with pytest.raises(grpc.RpcError) as caught:
                 call(b"\xff\xff\xff", metadata=(("authorization", f"Bearer {token}"),), timeout=60)
             assert caught.value.code() is code
@@ -234,6 +236,18 @@ def test_calls_are_counted(ports: tuple[Any, int], stub: Any, chip: Any) -> None
     refusal(stub, request(chip[None, :, :20, :20], "UINT16"), token=None)
     refusal(stub, request(chip[None, :3, :20, :20], "UINT16"))
     assert {status: counted(status) - count for status, count in before.items()} == dict.fromkeys(before, 1.0)
+
+
+def test_not_ready_while_mlserver_is_away(ports: tuple[Any, int], stub: Any) -> None:
+    """As `/readyz`, from the moment on that it ends until it is back."""
+    server = ports[0]
+    os.kill(server.backend_pid(), signal.SIGKILL)
+    server.await_status("/readyz", 503)
+    assert not stub.ServerReady(messages.ServerReadyRequest(), timeout=10).ready
+    assert not stub.ModelReady(messages.ModelReadyRequest(name="water"), timeout=10).ready
+    assert stub.ServerLive(messages.ServerLiveRequest(), timeout=10).live
+    server.await_status("/readyz", 200)
+    assert stub.ServerReady(messages.ServerReadyRequest(), timeout=10).ready
 
 
 def test_a_port_in_use(ports: tuple[Any, int], start_server: Any, tmp_path: Path) -> None:

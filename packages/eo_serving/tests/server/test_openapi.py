@@ -49,6 +49,12 @@ def test_it_is_openapi_and_names_every_route(document: dict[str, Any]) -> None:
     assert named == set(OPERATIONS)
 
 
+def test_what_asks_the_model_server_may_run_out_of_time(document: dict[str, Any]) -> None:
+    late = {path for path, item in document["paths"].items() for one in item.values() if "504" in one["responses"]}
+    v2 = "/v2/models/water"
+    assert late == {"/invocations", v2, f"{v2}/infer", f"{v2}/ready", "/v2/health/ready", "/readyz"}
+
+
 @pytest.mark.parametrize(("method", "path"), OPERATIONS)
 def test_every_answer_is_as_described(server: Any, document: dict[str, Any], method: str, path: str) -> None:
     schema = schemathesis.openapi.from_dict(document)
