@@ -184,7 +184,7 @@ def make_world(folder: Path, **settings: str) -> World:
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """An Airflow with a cool-down of seconds, no calendar and nobody who approves."""
     folder = tmp_path_factory.mktemp("airflow")
-    made = make_world(folder, TERRALOOP_COOLDOWN_HOURS=str(20 / 3600))
+    made = make_world(folder, TERRALOOP_COOLDOWN_HOURS=str(45 / 3600))
     yield made
     made.end()
     shutil.rmtree(folder, ignore_errors=True)

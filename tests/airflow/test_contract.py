@@ -24,11 +24,12 @@ STRANGE = {
     "text": 'it\'s "quoted" {{ 7 }} ü 水',
     "nested": {"list": [1, 2.5, None]},
 }
+REFUSED = {"gate": {"verdict": "refused", "reasons": ["too few cells"]}}
 ENDS = [
     pytest.param({"result": STRANGE, "late": "Exception ignored in: <function>"}, None, id="done"),
     pytest.param({"exit": 2, "says": "no such flag"}, "fail", id="usage"),
     pytest.param({"exit": 3, "says": "wrong bands"}, "fail", id="data"),
-    pytest.param({"exit": 4, "says": "too few cells", "result": STRANGE}, "skip", id="gate"),
+    pytest.param({"exit": 4, "says": "too few cells", "result": {**STRANGE, **REFUSED}}, "skip", id="gate"),
     pytest.param({"exit": 75, "says": "store away"}, "again", id="temporary"),
     pytest.param({"exit": 1, "says": "a bug"}, "fail", id="unexpected"),
 ]
