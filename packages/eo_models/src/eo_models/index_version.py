@@ -106,6 +106,8 @@ def bootstrap(registry: Registry, store: Store, index: Version) -> None:
             reason="bootstrap",
         )
     except TemporaryFailure:
+        if ledger.champion() is None:  # the store does not answer, or is full: nobody was first
+            raise
         log.info("train: another training was first to name a champion")  # which is all that was wanted
         return
     registry.project_aliases(index.number, None)

@@ -152,7 +152,7 @@ def _promote(
     key: str,
     verdict: dict[str, object],
 ) -> Promotion:
-    files = fetch_model(version.uri)  # checks both digests before anyone is told to serve it
+    files = fetch_model(version.uri, store)  # both digests, against the registry's tags and the ledger
     return ledger.append(
         after=champion.number,
         version=files.version,
@@ -166,11 +166,13 @@ def _promote(
 
 def _conclude(ledger: Ledger, registry: Registry, champion: Promotion, judgement: Judgement) -> dict[str, Any]:
     """Repair the aliases and say what came of it."""
-    previous = ledger.previous()
-    registry.project_aliases(champion.version, previous.version if previous else None)
+    entries = ledger.entries()  # read once, and now: someone else may have promoted since
+    now = entries[-1]
+    previous = next((entry for entry in reversed(entries) if entry.version != now.version), None)
+    registry.project_aliases(now.version, previous.version if previous else None)
     result = {
         "gate": judgement.as_json(),
-        "champion": champion.uri,
+        "champion": now.uri,
         "previous": previous.uri if previous else None,
         "entry": champion.number if judgement.verdict == "promoted" else None,
     }
@@ -180,6 +182,6 @@ def _conclude(ledger: Ledger, registry: Registry, champion: Promotion, judgement
         raise GateRefused(
             f"the gate refused the candidate: {'; '.join(judgement.reasons)}",
             result=result,
-            fix=f"{champion.uri} goes on serving",
+            fix=f"{now.uri} goes on serving",
         )
     return result

@@ -54,8 +54,10 @@ def rollback(store: Store, usecase: UseCase, reason: str, to: int | None = None)
             verdict={"verdict": "rollback", "reasons": [reason], "from": champion.uri},
         )
         number = champion.number
-    previous = ledger.previous()
-    registry.project_aliases(champion.version, previous.version if previous else None)
+    entries = ledger.entries()  # read once, and now: someone else may have written since
+    now = entries[-1]
+    previous = next((entry for entry in reversed(entries) if entry.version != now.version), None)
+    registry.project_aliases(now.version, previous.version if previous else None)
     log.info("rollback: %s is champion", champion.uri)
     return {
         "champion": champion.uri,

@@ -84,7 +84,7 @@ def select_best(usecase: UseCase, experiment: str, dataset: str | None = None) -
 
 def lower_is_better(metric: str) -> bool:
     """Whether a metric is one of those that are better the lower they are, by its name."""
-    return metric.endswith(("loss", "error"))
+    return metric.endswith(("loss", "error", "brier"))
 
 
 def _newest_dataset(finished: Sequence[Run], experiment: str) -> str:
