@@ -20,6 +20,16 @@ if TYPE_CHECKING:
 CLOSED = {"train", "evaluate", "promote", "announce"}
 
 
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """An Airflow with a cool-down of seconds."""
+    folder = tmp_path_factory.mktemp("patient")
+    made = make_world(folder, TERRALOOP_COOLDOWN_HOURS=str(45 / 3600))
+    yield made
+    made.end()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 def dataset() -> str:
     """A dataset that was never seen."""
     return f"file:///s/datasets/{time.time_ns()}"
