@@ -26,7 +26,6 @@ from pipelines.operators import step
         "labels": parameters.uri("Labels", "Folder, map or polygons, also for scenes that are there already"),
         "simulate": parameters.uri("Simulate into", "Folder for simulated scenes, where there are no others"),
     },
-    render_template_as_native_obj=False,
 )
 def ingest_scenes() -> None:
     """Runs when files arrive in the watched place, or by hand."""
@@ -42,7 +41,7 @@ def ingest_scenes() -> None:
         """Whether scenes are to be made up."""
         return bool(params["simulate"])
 
-    @task(trigger_rule="all_success")
+    @task
     def report_quarantined(validated: dict[str, Any]) -> dict[str, str]:
         """What was not accepted, and why: a task of its own, so that a run shows it."""
         quarantined = dict(validated["quarantined"])

@@ -30,6 +30,9 @@ class ContainerStep(StepTask, DockerOperator):  # type: ignore[misc]
         kwargs: Airflow's own, and the Docker operator's, such as `mem_limit`.
     """
 
+    container: Any
+    """The engine's answer when it was made; None before (the Docker operator's own attribute)."""
+
     def __init__(self, *, step: Step, deployment: Deployment, **kwargs: Any) -> None:
         super().__init__(
             image=deployment.images[step.environment],
@@ -48,15 +51,17 @@ class ContainerStep(StepTask, DockerOperator):  # type: ignore[misc]
         """Run it to its end; its result."""
         self.command = [self.step.command, *self.words(), "--result", RESULT]
         said = ""
+        self.container = None
         try:
-            super().execute(context)
-        except (DockerContainerFailedException, DockerContainerFailedSkipException) as failure:
-            said = next((text for text in reversed(failure.logs or []) if text.strip()), "it said nothing")
-        try:
+            try:
+                super().execute(context)
+            except (DockerContainerFailedException, DockerContainerFailedSkipException) as failure:
+                said = next((text for text in reversed(failure.logs or []) if text.strip()), "it said nothing")
             code = int(self.cli.inspect_container(self.container["Id"])["State"]["ExitCode"])
             result = self._result()
-        finally:
-            self.cli.remove_container(self.container["Id"], force=True)
+        finally:  # also where the task is ended, or the container could not be started
+            if self.container is not None:
+                self.cli.remove_container(self.container["Id"], force=True)
         return conclude(self, context, code, result, said)
 
     def _result(self) -> dict[str, Any] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Iterator
@@ -214,4 +213,3 @@ def test_the_calendar(careful: World) -> None:
     decision = careful.client.xcom(run, "reason")
     assert decision["reason"] == "schedule"
     assert decision["action"] in {"train", "no-op"}
-    assert json.dumps(decision)

@@ -42,6 +42,8 @@ def test_all_ways_lead_to_all(world: World, monkeypatch: pytest.MonkeyPatch) -> 
     known = sorted({scene.id for scene in world.dataset.manifest.scenes})
     chosen = known[0] if known else "elsewhere"
     mask = predicted(world, chosen, trained["digest"])
+    predicted(world, "another", trained["digest"])  # of the same version: none of this mask's
+    other = world.store.resolve(f"predictions/another-0123456789abcdef/{trained['digest']}/item.json")
     item = world.store.resolve(f"predictions/{chosen}-0123456789abcdef/{trained['digest']}/item.json")
 
     def candidate(found: dict[str, Any]) -> dict[str, Any]:
@@ -67,7 +69,7 @@ def test_all_ways_lead_to_all(world: World, monkeypatch: pytest.MonkeyPatch) -> 
     assert model["promotions"] == [{"entry": 2, "reason": "gate"}]
     by_version, by_dataset = trace(world.store, trained["model"]), trace(world.store, world.dataset.digest)
     assert candidate(by_version) == candidate(by_dataset) == model
-    assert by_version["predictions"] == [item]
+    assert by_version["predictions"] == sorted([item, other])
     assert by_version["datasets"] == by_dataset["datasets"] == [world.dataset.digest]
     assert {one["model"] for one in by_dataset["models"]} == {trained["model"], trained["index"]}
     assert item in trace(world.store, chosen)["predictions"]

@@ -38,6 +38,7 @@ class LyingEndpoint(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.asked: list[Any] = []
         self.statuses: list[int] = []
+        self.rollback_status = 200
         self.before: dict[str, Any] | None = None
         self.after: dict[str, Any] = {}
         self.headers: dict[str, str] = {}
@@ -56,6 +57,9 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path == "/-/reload":
             said = json.loads(body)
             self.server.asked.append("rollback" if said.get("rollback") else said.get("model"))
+            if said.get("rollback") and self.server.rollback_status != 200:
+                self._send(self.server.rollback_status, json.dumps({"status": 422, "detail": "there is none"}).encode())
+                return
             self._send(200, json.dumps(self.server.before if said.get("rollback") else self.server.after).encode())
         elif body and self.server.statuses:
             self._send(self.server.statuses.pop(0), b"{}")
@@ -126,6 +130,17 @@ def test_an_endpoint_that_answers_with_something_else(
     }
 
 
+def test_where_there_is_no_version_before_the_fault_is_still_told(
+    endpoint: LyingEndpoint, registry: Any, water: UseCase
+) -> None:
+    """As where the endpoint had taken the new champion up by itself, right after its start."""
+    endpoint.before = endpoint.after = named(registry.versions[2])
+    endpoint.rollback_status = 422
+    with pytest.raises(TerraloopError, match=r"does not answer rightly.*there is none") as failure:
+        deploy(water, registry.store, f"http://127.0.0.1:{endpoint.server_port}", "models:/water/2")
+    assert exit_code(failure.value) == 1
+
+
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("eo_serving.deploy._PAUSE", 0.01)
@@ -156,6 +171,18 @@ def test_an_endpoint_that_stays_busy_says_nothing_of_the_version(
         deploy(water, registry.store, f"http://127.0.0.1:{endpoint.server_port}", two.uri)
     assert exit_code(failure.value) == 75
     assert endpoint.asked == [two.uri, "rollback"]
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_busy_endpoint_keeps_the_version_that_it_served_already(
+    endpoint: LyingEndpoint, registry: Any, water: UseCase
+) -> None:
+    two = registry.versions[2]
+    endpoint.before = endpoint.after = named(two)
+    endpoint.statuses = [503] * 10_000
+    with pytest.raises(TemporaryFailure, match="could not be tested"):
+        deploy(water, registry.store, f"http://127.0.0.1:{endpoint.server_port}", two.uri)
+    assert endpoint.asked == [two.uri]
 
 
 def test_without_a_version_before_nothing_comes_back(endpoint: LyingEndpoint, registry: Any, water: UseCase) -> None:

@@ -67,9 +67,15 @@ def trace(store: Store, subject: str) -> dict[str, Any]:
     # neighbours, for by them everything hangs together with everything.
     models = [one for one in origins if one.digest in digests or one.dataset in datasets]
     datasets |= {one.dataset for one in models if one.digest in digests}
+    own = set(scenes)
     if not scenes:
         scenes = {scene.id for digest in datasets if digest in manifests for scene in manifests[digest].scenes}
-    made = [item for item, scene, digest in predictions if (digest in digests if digests else scene in scenes)]
+
+    def _belongs(scene: str, digest: str) -> bool:
+        """Of a version all its masks, of a mask itself alone, else all masks of the scenes."""
+        return digest in digests and (not own or scene in own) if digests else scene in scenes
+
+    made = [item for item, scene, digest in predictions if _belongs(scene, digest)]
     return {
         "subject": subject,
         "scenes": sorted(scenes),

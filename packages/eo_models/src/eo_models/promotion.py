@@ -166,9 +166,8 @@ def _promote(
 
 def _conclude(ledger: Ledger, registry: Registry, champion: Promotion, judgement: Judgement) -> dict[str, Any]:
     """Repair the aliases and say what came of it."""
-    entries = ledger.entries()  # read once, and now: someone else may have promoted since
-    now = entries[-1]
-    previous = next((entry for entry in reversed(entries) if entry.version != now.version), None)
+    standing, previous = ledger.standing()
+    now = standing or champion  # someone else may have promoted since
     registry.project_aliases(now.version, previous.version if previous else None)
     result = {
         "gate": judgement.as_json(),

@@ -54,13 +54,12 @@ def rollback(store: Store, usecase: UseCase, reason: str, to: int | None = None)
             verdict={"verdict": "rollback", "reasons": [reason], "from": champion.uri},
         )
         number = champion.number
-    entries = ledger.entries()  # read once, and now: someone else may have written since
-    now = entries[-1]
-    previous = next((entry for entry in reversed(entries) if entry.version != now.version), None)
+    standing, previous = ledger.standing()
+    now = standing or champion  # someone else may have written since
     registry.project_aliases(now.version, previous.version if previous else None)
-    log.info("rollback: %s is champion", champion.uri)
+    log.info("rollback: %s is champion", now.uri)
     return {
-        "champion": champion.uri,
+        "champion": now.uri,
         "previous": previous.uri if previous else None,
         "entry": number,
         "reason": reason,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 
-from eo_data.errors import TemporaryFailure, TerraloopError, UsageError
+from eo_data.errors import DataRefused, TemporaryFailure, TerraloopError, UsageError
 from eo_data.model.files import fetch_model
 from eo_serving.client import raise_refusal
 from eo_serving.golden import golden_geotiff, is_golden_mask
@@ -199,9 +199,13 @@ def _roll_back(endpoint: Endpoint, files: ModelFiles, before: dict[str, Any] | N
     what = f"{files.label} {'could not be tested' if fault.passing else 'does not answer rightly'}: {fault.what}"
     kind = TemporaryFailure if fault.passing else RolledBack
     how = {"where": endpoint.address, "fix": "Try again in a minute" if fault.passing else "See the server's log"}
-    if before is None:
+    same = before is not None and before.get("digest") == files.digest
+    if before is None or (same and fault.passing):  # nothing else answered, and a busy endpoint says nothing of it
         return (TemporaryFailure if fault.passing else TerraloopError)(what, **how)
-    again = endpoint.roll_back()
+    try:
+        again = endpoint.roll_back()
+    except DataRefused as refusal:
+        return TerraloopError(f"{what}; {refusal.what}", **how)
     error = kind(f"{what}; {again['model']} answers again", **how)
     error.result = _result(endpoint, again["model"], again["version"], again["digest"], rolled_back=True)
     return error

@@ -84,8 +84,14 @@ class Ledger:
 
     def previous(self) -> Promotion | None:
         """The newest entry of another version than the champion's; None where there is none."""
+        return self.standing()[1]
+
+    def standing(self) -> tuple[Promotion | None, Promotion | None]:
+        """Champion and previous, of one reading of the ledger: together they are true."""
         entries = self.entries()
-        return next((e for e in reversed(entries) if e.version != entries[-1].version), None)
+        if not entries:
+            return None, None
+        return entries[-1], next((e for e in reversed(entries) if e.version != entries[-1].version), None)
 
     def append(
         self,
